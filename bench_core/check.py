@@ -166,11 +166,6 @@ def sketch_error(sketch: ProductSketch, c: np.ndarray) -> float:
     return relative_error(times(c, sketch.vectors), sketch.product)
 
 
-def product_error(a: np.ndarray, b: np.ndarray, c: np.ndarray, vectors: int = 16) -> float:
-    """Estimate ||C - AB|| / ||AB|| for one C: see `sketch_error`. Raises WrongAnswer when the shapes differ."""
-    return sketch_error(product_sketch(a, b, vectors), c)
-
-
 def times(a: np.ndarray, b: np.ndarray, rows: int = 512) -> np.ndarray:
     """Return a @ b in float64 without a float64 copy of the whole of `a`. b: of float64 or complex128."""
     blocks = [a[i : i + rows].astype(_widest(a)) @ b for i in range(0, len(a), rows)]

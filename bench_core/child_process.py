@@ -68,6 +68,19 @@ def apart() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
+def ending(code: int) -> str:
+    """Return in words how a process has ended: "was killed by SIGKILL", "ended with exit code 3".
+
+    code: its exit code, or the negative number of the signal that has ended it, which may have no name ("signal 40").
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
 def kill(process: subprocess.Popen[Any]) -> None:
     """End a child started with `apart` and all processes that it has started, and wait for it. Raises nothing.
 
@@ -124,8 +137,8 @@ def _started_by(pid: int) -> list[psutil.Process]:
 def end_with(parent: int, *, gently: bool = False) -> None:
     """Have the kernel end this process when the process that started it ends; end now if that has happened (Linux).
 
-    parent: the id of the process that has started this one. If that is a child of a child which had no id yet when the
-    command was made, the id of the grandparent, less than 0.
+    parent: the id of the process that has started this one. A negative number is the id of the grandparent: the parent
+    had no id yet when the command was made.
     gently: by SIGTERM, which it may handle; otherwise by SIGKILL. Elsewhere a child ends when its standard input does,
     after a time limit of its own, or when its work is done.
     """

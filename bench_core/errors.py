@@ -11,7 +11,7 @@ BenchError
     ├── Unsupported    the backend is available but cannot do this work           unsupported
     ├── TooLarge       the case does not fit into the free memory                 skipped
     ├── TooSlow        one call would exceed the time limit                       skipped
-    ├── RankFailed     what another rank has raised                               its status
+    ├── RankFailed     one of several ranks has raised one of the others          its status
     ├── ClockStandsStill  many calls took no time by a clock                      error
     └── WrongAnswer    the kernel ran and its answer is wrong                     invalid
 """
@@ -125,7 +125,10 @@ class TooSlow(CaseError):
 
 
 class RankFailed(CaseError):
-    """One of several processes (ranks) that compute together has raised a CaseError; all others raise this one."""
+    """Raised on every rank, the failing one included, instead of the CaseError of one rank.
+
+    A wrong answer stays WrongAnswer.
+    """
 
     def __init__(self, status: str, code: str, reason: str) -> None:
         self.status = status

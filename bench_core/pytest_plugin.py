@@ -47,7 +47,8 @@ from bench_core.run.session import RunOptions, Session
 from bench_core.run.tries import disturbed_seconds
 from bench_core.text import harmless, one_line
 from bench_core.timing.case import OnPhase, ignore_phase
-from bench_core.timing.worker_protocol import Imports, Source, WorkerSpec, WorkloadSource
+from bench_core.timing.sources import Imports, Source, WorkloadSource
+from bench_core.timing.worker_protocol import WorkerSpec
 from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()

@@ -32,12 +32,23 @@ Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementa
 SCHEMA_VERSION = 1
 NEVER_QUIET = "never_quiet"  # the flag of a time of which disturbed blocks count, because hardly any were calm
 LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
-UNCHECKED = "unchecked_timing"  # the flag of a case whose timed callable could not be checked
-NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is known
-IMPORTED = "imported"  # the flag of a row that another program has measured; it has NO_REFERENCE too
+# Flags of arrays that are read wholly or partly from a cache (FITS: of the level that follows), or that may be, because
+# no size of a cache is known, or because a cold stream was as fast as a hot one (results/coldness.py).
+FITS, NEAR_CACHE, CACHE_UNKNOWN, COLD_AS_HOT = "fits_", "near_cache", "cache_unknown", "cold_as_hot"
+# Flags of "ieee" work whose float32 products were all (SPLIT) or partly computed as three TF32 products each, as
+# accurate as float32 (NVIDIA CUTLASS, example 27, "3xTF32"). SPLIT names that precision too (machine/datasheets.py).
+SPLIT, PARTLY_SPLIT = "3xtf32", "partly_3xtf32"
+UNCHECKED_TIMING = "unchecked_timing"  # the flag of a case whose timed callable could not be checked
+UNCHECKED = "unchecked"  # the flag of a case of which no right answer is known
+IMPORTED = "imported"  # the flag of a row that another program has measured; it has UNCHECKED too
 # The flag of a row whose processes were repeated until it was precise enough: its interval is that of sequential.py.
 SEQUENTIAL = "sequential"
 SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
+# What takes time from blocks (watch.py). The words are also flags of results of which such blocks count. THROTTLED is
+# also the flag of a GPU whose clock was limited at an end, DRIFT only that of a CPU whose clock changed meanwhile.
+OTHER_WORK, STEAL = "context_switches", "steal"
+THROTTLED, SLOW_CLOCK, SHARED_GPU = "throttled", "slow_clock", "shared_gpu"
+DRIFT = "drift"
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _SEVERAL = re.compile(r"[^:]+:x([2-9]|[1-9][0-9]{1,4})")  # the address of several devices
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
@@ -490,7 +501,7 @@ class Run:
 
 def is_unchecked(flags: str) -> bool:
     """Whether the flags of a row say that no right answer was known (see `Row.is_unchecked`)."""
-    return NO_REFERENCE in flags.split(";")
+    return UNCHECKED in flags.split(";")
 
 
 def is_quantity(number: float | None) -> bool:
@@ -700,7 +711,7 @@ def _series_from_json(plain: Mapping[str, Any]) -> Series:
     if not isinstance(plain.get("inner_loops", 1), int) or not _is_time(plain.get("claimed_s", 0.0)):
         raise ValueError("a series has an invalid inner_loops, or an invalid time claimed_s")
     if not all(map(_is_time, (*plain.get("lost", {}).values(), plain.get("disturbance", 0.0)))):
-        raise ValueError("a series has lost what is no valid time")
+        raise ValueError("a series has lost an invalid time, or has an invalid disturbance")
     if "lost" not in plain:  # an earlier version, which marked blocks by their own time: they count
         tuples["noisy"] = ()
     return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})

@@ -103,8 +103,7 @@ def relative_half_width(values: Sequence[float], confidence: float = CONFIDENCE)
     if median <= 0:
         return math.inf
     spread = quantile(ordered, 0.75) - quantile(ordered, 0.25)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    return z * 1.25 * spread / (1.35 * math.sqrt(len(ordered))) / median
+    return normal_quantile(0.5 + confidence / 2) * 1.25 * spread / (1.35 * math.sqrt(len(ordered))) / median
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:
@@ -116,12 +115,8 @@ def geometric_mean(ratios: Sequence[float]) -> float:
 
 def log_mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return Student's t interval for the mean of the logarithms of at least two positive values, as ratios."""
-    logs = [math.log(v) for v in values]
-    n = len(logs)
-    mean = math.fsum(logs) / n
-    error = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1) / n)
-    half = float(_special().stdtrit(n - 1, 0.5 + confidence / 2)) * error
-    return exponential(mean - half), exponential(mean + half)
+    low, high = paired([math.log(v) for v in values]).interval(confidence)
+    return exponential(low), exponential(high)
 
 
 def exponential(logarithm: float) -> float:

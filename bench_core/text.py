@@ -13,6 +13,11 @@ _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol that are bla
 LONGEST = 300  # characters of a text that are shown by default
 
 
+def decoded(raw: bytes | str) -> str:
+    """Return what a library gives as bytes or as text, as text; bytes that are no UTF-8 are replaced."""
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+
+
 def one_line(text: object) -> str:
     """Return a text on one line, with every run of white space replaced by one space."""
     return " ".join(str(text).split())

@@ -33,6 +33,9 @@ _CARRIES = 999.0  # a rounded number above is that of the next prefix, or of the
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmg])i?b|b)?", re.IGNORECASE)
 _DIMENSIONS = re.compile(r"[x-]")
+# An interval whose ends are nearer to its value than this share of it is shown with one number: "±3 %", "within 3 %".
+# The ends of a wider one are at unequal distances: both are shown, or it is told as a factor.
+SYMMETRIC = 0.15
 _FRACTIONS = ("s", "J", "W")  # only these get prefixes below one: "m1/s" is not readable
 
 

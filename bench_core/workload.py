@@ -8,7 +8,7 @@ or device are listed under its name ("numpy", "torch:cpu"), next to those of the
 own are added from outside (backends/kernels.py).
 
 Everything else that the author of a benchmark needs can be imported from here too; check.py has the functions that
-judge answers.
+judge answers, caches.py those that flag what a cache holds.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ import numpy as np
 
 from bench_core import check
 from bench_core.backends import kernels
-from bench_core.backends.base import Backend
+from bench_core.backends.base import Backend, Futures, Selective, finish
 from bench_core.errors import TooSlow, Unavailable, Unsupported, UsageError, WrongAnswer
 from bench_core.records import (
+    PARTLY_SPLIT,
+    SPLIT,
     Cache,
     Case,
     Ceiling,
@@ -44,6 +46,8 @@ from bench_core.records import (
 )
 
 __all__ = [
+    "PARTLY_SPLIT",
+    "SPLIT",
     "Backend",
     "Builder",
     "Cache",
@@ -52,6 +56,7 @@ __all__ = [
     "Ceiling",
     "Claim",
     "Costs",
+    "Futures",
     "HostArrays",
     "Kernel",
     "Kernels",
@@ -59,6 +64,7 @@ __all__ = [
     "Machine",
     "Preset",
     "Scope",
+    "Selective",
     "Target",
     "TooSlow",
     "Traffic",
@@ -68,6 +74,7 @@ __all__ = [
     "Work",
     "Workload",
     "WrongAnswer",
+    "finish",
 ]
 
 HostArrays = Mapping[str, np.ndarray]
@@ -225,7 +232,12 @@ class Workload(ABC):
         return check.tolerance(work.dtype, work.precision)
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes of device memory that one kernel needs; 0 where unknown."""
+        """Return the bytes of device memory that one kernel needs; 0 where unknown.
+
+        A case is not tried where fewer are free. A cold case has as many sets of buffers of this size as evict a cache.
+        Default: `least_bytes`, the arrays that a call reads and writes. Override it where a kernel holds more, such as
+        copies of weights and intermediate results: the default is then too little to keep memory from running out.
+        """
         return self.costs(work).least_bytes or 0.0
 
     def builders(self, target: Target) -> Mapping[str, Builder]:

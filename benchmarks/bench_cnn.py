@@ -42,6 +42,7 @@ from .nn.workloads import (
     by_implementation,
     torch_cpu_kernels,
 )
+from .sizes import itemsize
 
 RATE = 1e-3  # learning rate of SGD, low enough that thousands of timed steps on one batch do not diverge
 
@@ -112,7 +113,7 @@ class CnnWorkload(ModelWorkload):
 
     traits = Traits(order=6, claims=(Claim.NETWORKS,))
     presets = PRESETS
-    quick = ("tuned",)
+    quick_forms = ("tuned",)
     per_sample = ("x", "targets")
     compiles_on_cpu = True  # Inductor keeps images in the layout of oneDNN's convolutions and fuses norms and ReLUs
 
@@ -134,7 +135,7 @@ class CnnTrain(CnnWorkload):
     """One training step: forward, backward, SGD at rate 1e-3."""
 
     name = "cnn_train"
-    headline = ("default", "tuned", "channels_last")
+    headline_forms = ("default", "tuned", "channels_last")
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *TORCH, "channels_last"),
@@ -144,19 +145,17 @@ class CnnTrain(CnnWorkload):
 
     def costs(self, work: Work) -> Costs:
         """Return `ResNet.train_flops` per image, and `least_bytes` of SGD."""
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        net, item = network(work), itemsize(work.dtype)
         flops = float(work["batch"] * net.train_flops())
-        return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
+        return Costs(flops, least_bytes=least_bytes(net.parameters(), item), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
         """Return the bytes of weights (4 copies), outputs of convolutions (4 copies) and patches (9 copies for 3x3).
 
         `large` networks run in torch only, which keeps no patches: outputs are counted 6 times.
         """
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
-        return float(
-            itemsize * (4 * net.parameters() + (13 if not net.large else 6) * work["batch"] * net.activations())
-        )
+        net, item = network(work), itemsize(work.dtype)
+        return float(item * (4 * net.parameters() + (13 if not net.large else 6) * work["batch"] * net.activations()))
 
     def samples(self, work: Work) -> int:
         return samples(work)
@@ -182,9 +181,23 @@ class CnnInfer(CnnWorkload):
 
     def costs(self, work: Work) -> Costs:
         """Return `ResNet.forward_flops` per image. `least_bytes`: every weight and every pixel is read once."""
-        net, batch, itemsize = network(work), work["batch"], np.dtype(work.dtype).itemsize
-        least = float(itemsize * (net.parameters() + batch * 3 * net.pixels**2))
+        net, batch, item = network(work), work["batch"], itemsize(work.dtype)
+        least = float(item * (net.parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * net.forward_flops()), least_bytes=least, amounts={"samples": batch})
+
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of the weights (2 copies), and of what the largest layer holds.
+
+        That is its input (3 copies: as it is, padded, and that of its block), its output (3 copies), and the patches,
+        which only array code makes: it does not run `large` networks.
+        """
+        net = network(work)
+        largest = max(
+            3 * (conv.inputs * conv.size**2 + conv.outputs * conv.places**2)
+            + (0 if net.large else conv.inputs * conv.kernel**2 * conv.places**2)
+            for conv in net.convs()
+        )
+        return float(itemsize(work.dtype) * (2 * net.parameters() + work["batch"] * largest))
 
     def samples(self, work: Work) -> int:
         return affordable(work["batch"], HARDER * network(work).forward_flops())

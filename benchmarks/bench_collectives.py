@@ -35,6 +35,7 @@ from bench_core import check
 from bench_core.workload import (
     Backend,
     Builder,
+    Call,
     Costs,
     HostArrays,
     Kernel,
@@ -47,7 +48,7 @@ from bench_core.workload import (
     Workload,
 )
 
-from .sizes import KIB, MIB, size_label
+from .sizes import KIB, MIB, itemsize, size_label
 
 SIZES = {
     Preset.SMOKE: (64 * KIB,),
@@ -56,18 +57,15 @@ SIZES = {
     Preset.FULL: tuple(4 * KIB << step for step in range(19)),
 }
 HEADLINE = 64 * MIB
-ITEMSIZES = {"float32": 4, "bfloat16": 2}
+DTYPES = ("float32", "bfloat16")
 EXACT = 256  # the largest integer up to which bfloat16 has every one
-PERIOD = (
-    65_537  # number of random integers of a rank that are drawn and then repeated; a prime: no chunk is its multiple
-)
+# Random integers of a rank that are drawn and then repeated; their number is prime, so that no chunk is its multiple.
+PERIOD = 65_537
 ROOT = 0  # the rank whose array is broadcast, as in nccl-tests
 # Of two ranks, send_recv is the only pair.
 PAIR_SIZES = {Preset.QUICK: (16 * MIB,), Preset.STANDARD: (4 * KIB, 16 * MIB), Preset.FULL: (4 * KIB, 16 * MIB)}
 FEWEST_RANKS = 3
 ALL_PAIRS = 8  # the number of ranks up to which all pairs are measured: 28
-
-Call = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +178,7 @@ def torch_pair(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 def elements(work: Work) -> int:
     """Return the number of elements of the whole array."""
-    return int(work["bytes"]) // ITEMSIZES[work.dtype]
+    return int(work["bytes"]) // itemsize(work.dtype)
 
 
 def sent(work: Work) -> int:
@@ -207,7 +205,7 @@ class Collective(Workload):
         Only a reduction computes with what it moves: in bfloat16 the others are measured by full alone.
         """
         for ranks in counts(machine.ranks, preset):
-            for dtype in ITEMSIZES:
+            for dtype in DTYPES:
                 sizes = SIZES[preset]
                 if dtype == "bfloat16" and preset is not Preset.FULL:
                     sizes = () if not self.reduces else sizes if preset is Preset.STANDARD else sizes[-1:]
@@ -216,7 +214,7 @@ class Collective(Workload):
 
     def exchange(self, size: int, dtype: str, ranks: int) -> Work:
         """Return the work of about `size` bytes: a whole number of elements for each rank."""
-        least = ITEMSIZES[dtype] * ranks
+        least = itemsize(dtype) * ranks
         return self.work(f"{size_label(size)}-x{ranks}", dtype, bytes=size // least * least, ranks=ranks)
 
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - all forms
@@ -244,7 +242,7 @@ class Collective(Workload):
 
     def footprint(self, work: Work) -> float:
         """Return the bytes of input and output, and of a buffer of the library as large as the whole array."""
-        return float(ITEMSIZES[work.dtype] * (sent(work) + received(work) + elements(work)))
+        return float(itemsize(work.dtype) * (sent(work) + received(work) + elements(work)))
 
     def reference(self, work: Work, host: HostArrays) -> Blocks:
         return self.answer(work, host["all"], int(host["rank"]))

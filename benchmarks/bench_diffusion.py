@@ -26,6 +26,7 @@ from .nn.workloads import (
     by_implementation,
     torch_cpu_kernels,
 )
+from .sizes import itemsize
 
 # Standard and full are DiT-S/2 and DiT-B/2 of arXiv:2212.09748 (table 1), with 33 and 131 million parameters. As there,
 # latents are 32x32x4 and there are 1000 classes.
@@ -130,17 +131,17 @@ class DiffusionWorkload(ModelWorkload):
         """Return `Dit.flops` per step. `least_bytes`: each step reads every weight, but one row of the label table."""
         net, batch, runs = network(work), work["batch"], work["runs"]
         weights = net.parameters() - net.classes * net.width
-        least = float(runs * weights * np.dtype(work.dtype).itemsize)
+        least = float(runs * weights * itemsize(work.dtype))
         return Costs(runs * net.flops(batch), least_bytes=least, amounts={"samples": float(batch)})
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes of the weights, of 16 C values per token, and of one block's attention scores (2 copies).
+        """Return the bytes of weights (2 copies), 16 C values per token, and one block's attention scores (2 copies).
 
         The next block reuses the memory of the scores.
         """
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        net, item = network(work), itemsize(work.dtype)
         held = work["batch"] * net.patches * (16 * net.width + 2 * net.heads * net.patches)
-        return float(itemsize * (net.parameters() + held))
+        return float(item * (2 * net.parameters() + held))
 
     def samples(self, work: Work) -> int:
         return affordable(work["batch"], work["runs"] * network(work).flops(1), fewest=1)
@@ -167,7 +168,7 @@ class DiffusionSample(DiffusionWorkload):
 
     name = "diffusion_sample"
     traits = replace(DiffusionWorkload.traits, claims=(Claim.IMAGES,), sold_as="images generated")
-    headline = ("default", "tuned", "scan")
+    headline_forms = ("default", "tuned", "scan")
     presets: ClassVar = {preset: (net, SAMPLED.get(preset, batch)) for preset, (net, batch) in PRESETS.items()}
 
 

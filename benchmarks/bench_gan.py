@@ -13,7 +13,7 @@ import pytest
 from bench_core.workload import Backend, Claim, Costs, HostArrays, Kernel, Kernels, Preset, Traits, Work
 
 from .nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
-from .nn.dcgan import Discriminator, Generator, Shape, train_flops, train_step
+from .nn.dcgan import KERNEL, Discriminator, Generator, Shape, train_flops, train_step
 from .nn.initial import normal
 from .nn.names import named, scoped
 from .nn.optimisers import AdamW
@@ -28,6 +28,7 @@ from .nn.workloads import (
     by_implementation,
     torch_cpu_kernels,
 )
+from .sizes import itemsize
 
 RATE, BETA1 = 2e-4, 0.5  # learning rate and beta1 of both Adam optimisers, as in arXiv:1511.06434; no weight decay
 BATCH = ("noise", "images")
@@ -59,18 +60,18 @@ class ArrayTrainer:
 
     def __init__(self, xp: Any, networks: Shape, params: dict[str, Any], copies: int = 1) -> None:
         self.xp, self.networks, self.copies = xp, networks, copies
-        self.optimisers = tuple(
-            AdamW(xp, scoped(params, name), RATE, decay=0, beta1=BETA1) for name in ("generator", "discriminator")
-        )
+
+        def adam(network: str) -> AdamW:
+            return AdamW(xp, scoped(params, network), RATE, decay=0, beta1=BETA1)
+
+        self.optimisers = adam("generator"), adam("discriminator")
 
     def reset(self) -> None:
         for optimiser in self.optimisers:
             optimiser.reset()
 
     def step(self, noise: Any, images: Any) -> Step:
-        generator_optimiser, discriminator_optimiser = self.optimisers
-        optimisers = generator_optimiser, discriminator_optimiser
-        return train_step(self.xp, self.networks, optimisers, noise, images, self.copies)
+        return train_step(self.xp, self.networks, self.optimisers, noise, images, self.copies)
 
     def state(self) -> dict[str, Any]:
         """Return the current weights and running averages of both networks."""
@@ -120,7 +121,7 @@ class GanWorkload(ModelWorkload):
 
     traits = Traits(order=8, claims=(Claim.NETWORKS,))
     presets = PRESETS
-    quick = ("tuned",)
+    quick_forms = ("tuned",)
     per_sample = BATCH
     compiles_on_cpu = True  # as in bench_cnn.py
     precisions = ("tf32", "autocast_bfloat16")
@@ -142,7 +143,7 @@ class GanTrain(GanWorkload):
     """One training step of the discriminator and one of the generator, with Adam at rate 2e-4."""
 
     name = "gan_train"
-    headline = ("default", "tuned")
+    headline_forms = ("default", "tuned")
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy", shared=SHARED),
         "torch": by_implementation(torch_train, *TORCH),
@@ -152,12 +153,10 @@ class GanTrain(GanWorkload):
 
     def costs(self, work: Work) -> Costs:
         """Return `dcgan.train_flops` per image, and `least_bytes` of Adam."""
-        net, itemsize = shape(work), np.dtype(work.dtype).itemsize
+        net, item = shape(work), itemsize(work.dtype)
         parameters = Generator(net).parameters() + Discriminator(net).parameters()
         flops = float(work["batch"] * train_flops(net))
-        return Costs(
-            flops, least_bytes=least_bytes(parameters, itemsize, averages=2), amounts={"samples": work["batch"]}
-        )
+        return Costs(flops, least_bytes=least_bytes(parameters, item, averages=2), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
         """Return the bytes of weights (7 copies), outputs of all layers (4 copies), and their patches (16 copies).
@@ -165,10 +164,10 @@ class GanTrain(GanWorkload):
         The largest layer has `width` channels at half the image's size, and each following one half as many values: the
         sum is below twice the largest. Both networks count.
         """
-        net, itemsize = shape(work), np.dtype(work.dtype).itemsize
+        net, item = shape(work), itemsize(work.dtype)
         parameters = Generator(net).parameters() + Discriminator(net).parameters()
         activations = 2 * net.width * (net.pixels // 2) ** 2
-        return float(itemsize * (7 * parameters + 2 * 20 * work["batch"] * activations))
+        return float(item * (7 * parameters + 2 * 20 * work["batch"] * activations))
 
     def samples(self, work: Work) -> int:
         return samples(work)
@@ -198,9 +197,25 @@ class GanGenerate(GanWorkload):
 
     def costs(self, work: Work) -> Costs:
         """Return `Generator.flops` per image. `least_bytes`: every weight is read and every pixel written once."""
-        net, batch, itemsize = shape(work), work["batch"], np.dtype(work.dtype).itemsize
-        least = float(itemsize * (Generator(net).parameters() + batch * 3 * net.pixels**2))
+        net, batch, item = shape(work), work["batch"], itemsize(work.dtype)
+        least = float(item * (Generator(net).parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * sum(Generator(net).flops())), least_bytes=least, amounts={"samples": batch})
+
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of the weights (the generator's twice), and of what the largest layer holds.
+
+        That is its input (2 copies), its patches, and its output (3 copies). All weights are uploaded, though one
+        network is used.
+        """
+        net = shape(work)
+        weights = 2 * Generator(net).parameters() + Discriminator(net).parameters()
+        largest = max(
+            2 * inputs * pixels**2
+            + outputs * (KERNEL * pixels) ** 2
+            + 3 * outputs * (4 if pixels == 1 else 2 * pixels) ** 2
+            for inputs, outputs, _, _, pixels in Generator(net).layers()
+        )
+        return float(itemsize(work.dtype) * (weights + work["batch"] * largest))
 
     def samples(self, work: Work) -> int:
         return affordable(work["batch"], HARDER * sum(Generator(shape(work)).flops()))

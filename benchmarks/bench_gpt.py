@@ -53,9 +53,9 @@ from .nn.workloads import (
     ModelWorkload,
     array_kernels,
     by_implementation,
-    itemsize,
     torch_cpu_kernels,
 )
+from .sizes import itemsize
 
 RATE = 3e-4  # learning rate: AdamW changes each weight by about this per step; thousands of timed steps do not diverge
 
@@ -191,8 +191,8 @@ class GptTrain(GptWorkload):
 
     name = "gpt_train"
     traits = replace(GptWorkload.traits, claims=(Claim.TRAINING, Claim.NETWORKS), sold_as="tokens trained")
-    quick = ("tuned",)
-    headline = ("default", "compile")
+    quick_forms = ("tuned",)
+    headline_forms = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
@@ -207,14 +207,14 @@ class GptTrain(GptWorkload):
         tokens = float(batch * net.context)
         causal = batch * net.train_flops(net.context, causal=True)
         amounts = {"samples": float(batch), "tokens": tokens, "causal_flops": causal}
-        least = least_bytes(net.parameters(), itemsize(work), averages=2)
+        least = least_bytes(net.parameters(), itemsize(work.dtype), averages=2)
         return Costs(batch * net.train_flops(net.context), least_bytes=least, amounts=amounts)
 
     def footprint(self, work: Work) -> float:
         """Return the bytes of 7 copies of all weights; per token: 40 C values per layer, scores (2 x), logits (3 x)."""
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        net, item = network(work), itemsize(work.dtype)
         token = net.layers * (40 * net.width + 2 * net.heads * net.context) + 3 * net.vocabulary
-        return float(itemsize * (7 * net.parameters() + work["batch"] * net.context * token))
+        return float(item * (7 * net.parameters() + work["batch"] * net.context * token))
 
     def samples(self, work: Work) -> int:
         return samples(work)
@@ -248,16 +248,16 @@ class GptPrefill(GptWorkload):
         heads = batch * (net.context - 1) * 2 * net.width * net.vocabulary  # forward_flops counts a head per token
         flops, causal = (batch * net.forward_flops(net.context, causal=c) - heads for c in (False, True))
         amounts = {"samples": float(batch), "tokens": float(batch * net.context), "causal_flops": causal}
-        return Costs(flops, least_bytes=float(net.parameters() * itemsize(work)), amounts=amounts)
+        return Costs(flops, least_bytes=float(net.parameters() * itemsize(work.dtype)), amounts=amounts)
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes of weights, KV cache, 16 C values per token, and one block's attention scores (2 copies).
+        """Return the bytes of weights (2 copies), KV cache, 16 C values per token, and one block's scores (2 copies).
 
         The next block reuses the memory of the scores.
         """
         net = network(work)
         token = 2 * net.layers * net.width + 16 * net.width + 2 * net.heads * net.context
-        return float(itemsize(work) * (net.parameters() + work["batch"] * net.context * token))
+        return float(itemsize(work.dtype) * (2 * net.parameters() + work["batch"] * net.context * token))
 
     def samples(self, work: Work) -> int:
         net = network(work)
@@ -279,8 +279,8 @@ class GptDecode(GptWorkload):
     traits = replace(GptWorkload.traits, sold_as="tokens generated")
     per_sample = ("x",)
     uploaded = False  # the prompt is read before the first token, outside of the timed call
-    quick = ("cudagraph",)
-    headline = ("default", "cudagraph", "scan")
+    quick_forms = ("cudagraph",)
+    headline_forms = ("default", "cudagraph", "scan")
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
@@ -308,7 +308,7 @@ class GptDecode(GptWorkload):
         """
         net, batch = network(work), work["batch"]
         starts = range(work["prompt"], work["prompt"] + work["new"] - 1)
-        moved = sum(net.extend_bytes(batch, start, itemsize(work)) for start in starts)
+        moved = sum(net.extend_bytes(batch, start, itemsize(work.dtype)) for start in starts)
         flops = sum(batch * net.extend_flops(1, start) for start in starts)
         return Costs(flops, moved, moved, amounts={"tokens": float(batch * len(starts)), "steps": float(len(starts))})
 
@@ -318,10 +318,11 @@ class GptDecode(GptWorkload):
         return (costs.bytes or 0.0) / costs.amounts["steps"]
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes of the weights and of the KV cache."""
-        net = network(work)
-        kv_cache = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
-        return float(itemsize(work) * (net.parameters() + kv_cache))
+        """Return the bytes of weights (2 copies), KV cache, and what reading the prompt holds: see `GptPrefill`."""
+        net, prompt = network(work), work["prompt"]
+        kv_cache = (prompt + work["new"]) * 2 * net.layers * net.width
+        reading = prompt * (16 * net.width + 2 * net.heads * prompt)
+        return float(itemsize(work.dtype) * (2 * net.parameters() + work["batch"] * (kv_cache + reading)))
 
     def samples(self, work: Work) -> int:
         return affordable(work["batch"], network(work).forward_flops(work["prompt"] + work["new"]))

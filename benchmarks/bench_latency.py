@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Futures
 from bench_core.workload import (
     Backend,
     Builder,
     Case,
     Ceiling,
     Costs,
+    Futures,
     HostArrays,
     Kernel,
     Kernels,

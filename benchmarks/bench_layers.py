@@ -6,6 +6,7 @@ H heads, T tokens, D head width, C channels, V rows of a table.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
+from bench_core.caches import flagged
 from bench_core.workload import (
     Backend,
     Case,
@@ -30,7 +32,6 @@ from bench_core.workload import (
     Workload,
 )
 
-from .caches import flagged
 from .nn.attention import attention, softmax
 from .nn.batches import Batch, Samples, affordable, distinct, order_of, repeated
 from .nn.functions import embedding, scatter_add
@@ -48,6 +49,7 @@ from .nn.workloads import (
     keeping_memory,
     torch_cpu_kernels,
 )
+from .sizes import itemsize
 
 Shape = tuple[int, ...]
 
@@ -96,7 +98,7 @@ class Layer(Workload):
 
     sizes: the shape by preset. axes: one letter per number of the shape. in_smoke: whether the preset smoke measures
     the layer. standard and full measure the implementations that `fitting` leaves; the other presets the default, and
-    quick those in `quick` as well.
+    quick those in `quick_forms` as well.
     """
 
     suite = "model"
@@ -104,7 +106,7 @@ class Layer(Workload):
     axes: ClassVar[str]
     sizes: ClassVar[dict[Preset, Shape]]
     in_smoke: ClassVar[bool] = True
-    quick: ClassVar[tuple[str, ...]] = ()
+    quick_forms: ClassVar[tuple[str, ...]] = ()
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE and not self.in_smoke:
@@ -117,10 +119,14 @@ class Layer(Workload):
         return fitting(super().implementations(target, preset), preset)
 
     def selects(self, work: Work, implementation: str) -> bool:
-        """Whether to measure: the default always, those in `quick` at its size, all at those of standard and full."""
+        """Whether to measure: the default always, `quick_forms` at quick's size, all at those of standard and full."""
         large = [self.sizes[preset] for preset in (Preset.STANDARD, Preset.FULL)]
-        quick = implementation in self.quick and self.shape(work) == self.sizes[Preset.QUICK]
+        quick = implementation in self.quick_forms and self.shape(work) == self.sizes[Preset.QUICK]
         return implementation == "default" or quick or self.shape(work) in large
+
+    @abstractmethod
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of inputs, result and intermediate results."""
 
     def shape(self, work: Work) -> Shape:
         """Return the shape of a work: the values of its axes."""
@@ -137,10 +143,6 @@ class Layer(Workload):
     def error(self, work: Work, expected: Any, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         """Return ||a - r|| / ||r|| over all elements, for answer a and reference r."""
         return check.relative_error(answer["out"], expected)
-
-
-def _itemsize(work: Work) -> int:
-    return np.dtype(work.dtype).itemsize
 
 
 def _array_attention(xp: Any, arrays: dict[str, Any]) -> Any:
@@ -169,7 +171,7 @@ class Attention(Layer):
     """Causal attention: softmax(q k^T / sqrt(D)) v for given queries, keys and values (B, H, T, D)."""
 
     name = "attention"
-    quick = ("tuned",)
+    quick_forms = ("tuned",)
     axes = "bhtd"
     sizes: ClassVar[dict[Preset, Shape]] = {
         Preset.SMOKE: (2, 2, 32, 16),
@@ -197,12 +199,12 @@ class Attention(Layer):
         batch, heads, time, depth = self.shape(work)
         full = 4.0 * batch * heads * time**2 * depth
         amounts = {"tokens": float(batch * time), "causal_flops": full * (time + 1) / (2 * time)}
-        return Costs(full, least_bytes=4.0 * batch * heads * time * depth * _itemsize(work), amounts=amounts)
+        return Costs(full, least_bytes=4.0 * batch * heads * time * depth * itemsize(work.dtype), amounts=amounts)
 
     def footprint(self, work: Work) -> float:
         """Return the bytes of queries, keys, values and result, and of two copies of the scores, for "explicit"."""
         batch, heads, time, depth = self.shape(work)
-        return float(batch * heads * time * (4 * depth + 2 * time) * _itemsize(work))
+        return float(batch * heads * time * (4 * depth + 2 * time) * itemsize(work.dtype))
 
     def samples(self, work: Work) -> int:
         batch, heads, time, depth = self.shape(work)
@@ -242,15 +244,20 @@ class Rows(Layer):
     def costs(self, work: Work) -> Costs:
         """Return the bytes of reading and writing the matrix once; no FLOPs are counted."""
         rows, width = self.shape(work)
-        moved = 2.0 * rows * width * _itemsize(work)
+        moved = 2.0 * rows * width * itemsize(work.dtype)
         return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(rows)})
+
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of the matrix, of its result, and of two intermediate ones."""
+        rows, width = self.shape(work)
+        return 4.0 * rows * width * itemsize(work.dtype)
 
 
 class LayerNorm(Rows):
     """Layer normalisation of every row."""
 
     name = "layernorm"
-    quick = ("tuned",)
+    quick_forms = ("tuned",)
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_layernorm, "numpy", "cupy"),
         **torch_builders(_torch_layernorm),
@@ -270,7 +277,7 @@ class Softmax(Rows):
     """Softmax of every row."""
 
     name = "softmax"
-    quick = ("tuned",)
+    quick_forms = ("tuned",)
     in_smoke = False
     kernels: ClassVar[Kernels] = {
         **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0], "numpy", "cupy"),
@@ -314,12 +321,12 @@ class Embedding(Table):
     def footprint(self, work: Work) -> float:
         """Return the bytes of table, ids and result."""
         rows, tokens, width = self.shape(work)
-        return float((rows + tokens) * width * _itemsize(work) + 8 * tokens)
+        return float((rows + tokens) * width * itemsize(work.dtype) + 8 * tokens)
 
     def costs(self, work: Work) -> Costs:
         """Return the bytes of reading and writing one row per id, and of reading the id (8 bytes)."""
         _, tokens, width = self.shape(work)
-        moved = 2.0 * tokens * width * _itemsize(work) + 8 * tokens
+        moved = 2.0 * tokens * width * itemsize(work.dtype) + 8 * tokens
         return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(tokens)})
 
     def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - not needed
@@ -343,7 +350,7 @@ class EmbeddingGrad(Table):
     """The gradient of an embedding, a scatter-add: start with a table of zeros, add a row at each id; ids repeat."""
 
     name = "embedding_grad"
-    quick = ("tuned",)
+    quick_forms = ("tuned",)
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_scatter, "numpy"),
         **torch_builders(_torch_scatter),
@@ -356,9 +363,9 @@ class EmbeddingGrad(Table):
         return {"values": values, "ids": rng.integers(rows, size=tokens), "rows": np.zeros((rows, 0), work.dtype)}
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes of table and values, and of an index of 8 bytes per value, which NumPy uses."""
+        """Return the bytes of table, values and ids, and of an index of 8 bytes per value, which NumPy uses."""
         rows, tokens, width = self.shape(work)
-        return float((rows + tokens) * width * _itemsize(work) + 8 * tokens * width)
+        return float((rows + tokens) * width * itemsize(work.dtype) + 8 * tokens * (width + 2))
 
     def costs(self, work: Work) -> Costs:
         """Return the bytes of writing the table (V C), of reading values and adding them (3 T C), and of reading ids.
@@ -367,8 +374,8 @@ class EmbeddingGrad(Table):
         read (T C).
         """
         rows, tokens, width = self.shape(work)
-        moved = (rows + 3.0 * tokens) * width * _itemsize(work) + 8 * tokens
-        least = (rows + 1.0 * tokens) * width * _itemsize(work) + 8 * tokens
+        moved = (rows + 3.0 * tokens) * width * itemsize(work.dtype) + 8 * tokens
+        least = (rows + 1.0 * tokens) * width * itemsize(work.dtype) + 8 * tokens
         return Costs(bytes=moved, least_bytes=least, amounts={"tokens": float(tokens)})
 
     def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - not needed
@@ -378,7 +385,7 @@ class EmbeddingGrad(Table):
 
 
 def _array_lstm(xp: Any, arrays: dict[str, Any]) -> Any:
-    return lstm(xp, arrays["x"], scoped(arrays, "weights"))[0]
+    return lstm(xp, arrays["x"], scoped(arrays, "weights"))
 
 
 def _torch_lstm(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -421,8 +428,13 @@ class Lstm(Layer):
         `least_bytes`: both weight matrices and the inputs are read once, the hidden states written once.
         """
         batch, time, width = self.shape(work)
-        least = float((8 * width**2 + 2 * batch * time * width) * _itemsize(work))
+        least = float((8 * width**2 + 2 * batch * time * width) * itemsize(work.dtype))
         return Costs(16.0 * batch * time * width**2, least_bytes=least, amounts={"tokens": float(batch * time)})
+
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of weights, inputs, states (2 copies of each), gates of all steps, and 16 C for one step."""
+        batch, time, width = self.shape(work)
+        return float((16 * width**2 + batch * (8 * time + 16) * width) * itemsize(work.dtype))
 
     def samples(self, work: Work) -> int:
         batch, time, width = self.shape(work)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
+from bench_core.caches import flagged
 from bench_core.workload import (
     Backend,
     Case,
@@ -32,7 +33,7 @@ from bench_core.workload import (
 )
 
 from . import products
-from .caches import flagged
+from .sizes import itemsize
 
 Format = tuple[str, str]  # dtype and precision
 
@@ -42,7 +43,7 @@ BF16_PRODUCTS = ("float32", "bfloat16_products")  # what a TPU does with float32
 E4M3, E5M2, INT8 = ("float8_e4m3fn", "ieee"), ("float8_e5m2", "ieee"), ("int8", "ieee")
 FORMATS = (FP64, FP32, TF32, BF16, FP16, E4M3, E5M2, INT8)
 EIGHT_BITS = frozenset({"float8_e4m3fn", "float8_e5m2", "int8"})  # tensor cores require B to be stored as its transpose
-WIDE = (FP32, TF32, BF16)  # the formats in which the families of shapes are measured
+SHAPE_FORMATS = (FP32, TF32, BF16)  # in which the families of shapes are measured
 
 SQUARES: dict[Preset, dict[Format, tuple[int, ...]]] = {
     Preset.SMOKE: {FP64: (96, 128), FP32: (96, 128), **dict.fromkeys(FORMATS[2:], (128,))},
@@ -211,7 +212,7 @@ class Skinny(Product):
         if preset is Preset.SMOKE:
             yield self.product("1x128x128", FP32, 1, 128, 128, layout="nt")
         sizes = {Preset.STANDARD: (4096,), Preset.FULL: (4096, 8192)}.get(preset, ())
-        kinds = (*WIDE, FP16) if preset is Preset.FULL else (FP32, BF16)
+        kinds = (*SHAPE_FORMATS, FP16) if preset is Preset.FULL else (FP32, BF16)
         for kind in kinds:
             for n in sizes:
                 for m in (1, 8, 32, 128):
@@ -225,6 +226,11 @@ class Skinny(Product):
         """Return 2 M N K FLOPs. `bytes` and `least_bytes`: A, B and C move once."""
         costs = super().costs(work)
         return replace(costs, bytes=costs.least_bytes)
+
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of A, B and C, and of B once more in bfloat16, for "packed"."""
+        packed = work["k"] * work["n"] * itemsize(work.dtype) if work.dtype == "bfloat16" else 0
+        return (self.costs(work).least_bytes or 0.0) + packed
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel, flagged if the matrices fit in a cache."""
@@ -252,7 +258,7 @@ class Batched(Product):
             Preset.STANDARD: ((64, 256, 256, 256), (96, 1024, 1024, 64)),
             Preset.FULL: ((1024, 64, 64, 64), (64, 256, 256, 256), (96, 1024, 1024, 64), (96, 1024, 64, 1024)),
         }.get(preset, ())
-        for kind in WIDE:
+        for kind in SHAPE_FORMATS:
             for batch, m, n, k in shapes:
                 yield self.product(f"{batch}x{m}x{n}x{k}", kind, m, n, k, batch=batch)
 
@@ -265,7 +271,7 @@ class Layouts(Product):
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         n = 64 if preset is Preset.SMOKE else 2048
         kinds = {Preset.SMOKE: (FP32,), Preset.QUICK: (), Preset.STANDARD: (FP32, BF16)}.get(
-            preset, (FP64, *WIDE, FP16)
+            preset, (FP64, *SHAPE_FORMATS, FP16)
         )
         for kind in kinds:
             for layout in ("nn", "nt", "tn", "tt"):
@@ -284,7 +290,7 @@ class OffTile(Product):
             Preset.STANDARD: (1025, 4097),
             Preset.FULL: (513, 1025, 2049, 4097, 8193),
         }[preset]
-        for kind in (FP32, BF16) if preset is Preset.STANDARD else (FP64, *WIDE):
+        for kind in (FP32, BF16) if preset is Preset.STANDARD else (FP64, *SHAPE_FORMATS):
             for n in sizes:
                 yield self.product(str(n), kind, n, n, n)
 
@@ -299,7 +305,7 @@ class Layers(Product):
             yield self.product("64x96x32", FP32, 64, 96, 32, layout="nt")
         small = [name for name in LAYERS if name.startswith("gpt2")]
         layers: Iterable[str] = {Preset.STANDARD: small, Preset.FULL: LAYERS}.get(preset, ())
-        for kind in (FP32, BF16) if preset is Preset.STANDARD else WIDE:
+        for kind in (FP32, BF16) if preset is Preset.STANDARD else SHAPE_FORMATS:
             for name in layers:
                 m, n, k = LAYERS[name]
                 yield self.product(name, kind, m, n, k, layout="nt")  # weights are stored (out, in)

@@ -30,10 +30,12 @@ import numpy as np
 import pytest
 
 from bench_core import check
+from bench_core.caches import flagged, flagged_cold
 from bench_core.workload import (
     Backend,
     Builder,
     Cache,
+    Call,
     Ceiling,
     Claim,
     Costs,
@@ -49,8 +51,7 @@ from bench_core.workload import (
     Workload,
 )
 
-from .caches import flagged, flagged_cold
-from .sizes import KIB, MIB, size_label
+from .sizes import KIB, MIB, PERIOD, itemsize, size_label
 from .threads import in_parallel
 
 SCALAR = math.sqrt(2) - 1  # s: as 2s + s^2 = 1, repeating copy, scale, add, triad keeps the size of the numbers
@@ -61,12 +62,9 @@ QUICK_LARGEST, QUICK_LARGE = 1536 * MIB, 1024 * MIB
 RANDOM_SIZE = 64 * MIB  # bytes of one array for gather and scatter, whose random access is far slower
 LADDER = tuple(4 * KIB << step for step in range(17))  # 4 KiB to 256 MiB: from L1 to memory
 COLDEST = (MIB, 16 * MIB)  # range of sizes for which cold and hot times differ and few sets of buffers are needed
-PERIOD = 1_000_003  # number of normal numbers that are drawn and then repeated; a prime
 BLOCK = MIB  # bytes per array of a block of NumPy's tuned two-pass triad; a block of a fits in most L2 caches
 LINE = 64  # bytes of a cache line of most CPUs
 HUGE = 4 * MIB  # bytes from which NumPy asks for huge pages (numpy/_core/src/multiarray/alloc.c)
-
-Body = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class Arrays:
     index: Any
 
 
-def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
+def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Call:
     """Return NumPy's call for an operation. The triad takes two passes, since NumPy has no fused call for it."""
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
 
@@ -116,7 +114,7 @@ def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
         xp.multiply(c, SCALAR, a)
         return xp.add(a, b, a)
 
-    bodies: Mapping[str, Body] = {
+    bodies: Mapping[str, Call] = {
         "copy": partial(xp.copyto, a, b),
         "scale": partial(xp.multiply, b, SCALAR, a),
         "add": partial(xp.add, b, c, a),
@@ -131,7 +129,7 @@ def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
     return bodies[operation]
 
 
-def cupy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
+def cupy_body(xp: Any, arrays: Arrays, operation: str) -> Call:
     """Return CuPy's call for an operation: one kernel, except for the dot product.
 
     `cupy.dot` multiplies vectors into a new array and sums that with CUB: four arrays move, while two are counted. A
@@ -140,10 +138,10 @@ def cupy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
     result = xp.empty((), a.dtype)
 
-    def elementwise(inputs: str, statement: str, *given: Any, out: str = "T a") -> Body:
+    def elementwise(inputs: str, statement: str, *given: Any, out: str = "T a") -> Call:
         return partial(xp.ElementwiseKernel(inputs, out, statement, f"bench_{operation}"), *given, a)
 
-    bodies: Mapping[str, Callable[[], Body]] = {
+    bodies: Mapping[str, Callable[[], Call]] = {
         "copy": lambda: elementwise("T b", "a = b", b),
         "scale": lambda: elementwise("T b, T s", "a = s * b", b, SCALAR),
         "add": lambda: elementwise("T b, T c", "a = b + c", b, c),
@@ -167,11 +165,11 @@ def cupy_tuned_dot(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     return finished(backend, work, arrays, partial(cublas.dot, arrays.b, arrays.c, out=result))
 
 
-def torch_body(torch: Any, arrays: Arrays, operation: str) -> Body:
+def torch_body(torch: Any, arrays: Arrays, operation: str) -> Call:
     """Return PyTorch's call for an operation; each takes one pass."""
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
     result = torch.empty((), dtype=a.dtype, device=a.device)
-    bodies: Mapping[str, Body] = {
+    bodies: Mapping[str, Call] = {
         "copy": partial(a.copy_, b),
         "scale": partial(torch.mul, b, SCALAR, out=a),
         "add": partial(torch.add, b, c, out=a),
@@ -185,7 +183,7 @@ def torch_body(torch: Any, arrays: Arrays, operation: str) -> Body:
     return bodies[operation]
 
 
-def single(body: Callable[[Any, Arrays, str], Body], first_touch: int | None = None) -> Builder:
+def single(body: Callable[[Any, Arrays, str], Call], first_touch: int | None = None) -> Builder:
     """Return a builder whose kernel makes one call for the whole array. first_touch: as in `Kernel`."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -203,21 +201,21 @@ def numpy_tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     two calls a thread has to wait for the GIL. Only the triad gains by blocks, for its second pass then finds the
     results of the first in the cache.
     """
-    n, itemsize = work["elements"], np.dtype(work.dtype).itemsize
-    block = BLOCK // itemsize
+    n, item = work["elements"], itemsize(work.dtype)
+    block = BLOCK // item
     threads = max(1, min(backend.threads or 1, n // block))  # each thread gets at least one block
-    line = LINE // itemsize
+    line = LINE // item
     share = -(-n // (threads * line)) * line
     starts = range(0, n, share)
     arrays = placed_arrays(work, host, threads, share)
     step = block if work.workload == "triad" else share
 
-    def bodies(start: int) -> list[Body]:
+    def bodies(start: int) -> list[Call]:
         stop = min(start + share, n)
         parts = (part(arrays, work, i, min(i + step, stop)) for i in range(start, stop, step))
         return [numpy_body(backend.xp, each, work.workload) for each in parts]
 
-    def sweep(bodies: Sequence[Body]) -> Any:
+    def sweep(bodies: Sequence[Call]) -> Any:
         return [body() for body in bodies][-1]
 
     sweeps = [partial(sweep, bodies(start)) for start in starts]
@@ -300,7 +298,7 @@ def period(work: Work) -> int:
     return min(PERIOD, int(work["elements"]))
 
 
-def finished(backend: Backend, work: Work, arrays: Arrays, run: Body, first_touch: int | None = None) -> Kernel:
+def finished(backend: Backend, work: Work, arrays: Arrays, run: Call, first_touch: int | None = None) -> Kernel:
     """Return the kernel of an operation, flagged if its arrays fit in a cache or if no cache is known.
 
     Arrays that are measured cold fit in a cache as well, but other arrays are read between two calls.
@@ -324,14 +322,14 @@ def flagged_by_cache(kernel: Kernel, backend: Backend, work: Work) -> Kernel:
     """Return the kernel of an operation, flagged as `finished` says."""
     if work.cache is Cache.COLD:
         return flagged_cold(kernel, backend)
-    return flagged(kernel, backend, moved(work), work["elements"] * np.dtype(work.dtype).itemsize)
+    return flagged(kernel, backend, moved(work), work["elements"] * itemsize(work.dtype))
 
 
 def moved(work: Work) -> int:
     """Return the bytes of all arrays that an operation touches, each counted once; an index has 8 bytes per element."""
     touched = OPERATIONS[work.workload].touched
-    itemsize = np.dtype(work.dtype).itemsize
-    return int(work["elements"] * sum(8 if name == "i" else itemsize for name in touched))
+    item = itemsize(work.dtype)
+    return int(work["elements"] * sum(8 if name == "i" else item for name in touched))
 
 
 def bijection(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -366,8 +364,8 @@ class Operation(Workload):
         "cupy": {"default": single(cupy_body)},
         "torch": {"default": single(torch_body)},
     }
-    quick: ClassVar[bool] = False
-    headline: ClassVar[bool] = False
+    in_quick: ClassVar[bool] = False
+    in_headline: ClassVar[bool] = False
     laddered: ClassVar[bool] = False  # whether standard measures LADDER and one thread as well; full always does
     size: ClassVar[int] = STANDARD_SIZE
 
@@ -376,7 +374,7 @@ class Operation(Workload):
             return [self.array_work(MIB, dtype) for dtype in ("float64", "float32")]
         if preset is Preset.QUICK:
             size = quick_size(machine.last_level_cache)
-            return [self.array_work(size)] if self.quick and (size < QUICK_LARGE or self.ceiling) else []
+            return [self.array_work(size)] if self.in_quick and (size < QUICK_LARGE or self.ceiling) else []
         dtypes = ("float64", "float32") if preset is Preset.FULL else ("float64",)
         works = [self.array_work(size, dtype) for dtype in dtypes for size in self.sizes(machine)]
         ladder = LADDER if preset is Preset.FULL else LADDER[::2] if self.laddered else ()
@@ -386,9 +384,9 @@ class Operation(Workload):
 
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every implementation
         """Whether the preset headline has it: hot, of the fixed size; with a `ceiling`, also of the larger size."""
-        size = work["elements"] * np.dtype(work.dtype).itemsize
+        size = work["elements"] * itemsize(work.dtype)
         sizes = self.sizes(machine) if self.ceiling else [self.size]
-        return self.headline and size in sizes and work.cache is Cache.HOT
+        return self.in_headline and size in sizes and work.cache is Cache.HOT
 
     def sizes(self, machine: Machine) -> list[int]:
         """Return the fixed size of an array, and a power of two of at least 4 times the last-level cache if larger."""
@@ -397,10 +395,10 @@ class Operation(Workload):
 
     def array_work(self, size: int, dtype: str = "float64", **special: Any) -> Work:
         """Return the work on arrays of `size` bytes."""
-        return self.work(size_label(size), dtype, elements=size // np.dtype(dtype).itemsize, **special)
+        return self.work(size_label(size), dtype, elements=size // itemsize(dtype), **special)
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
-        whole = work["elements"] * np.dtype(work.dtype).itemsize == self.size
+        whole = work["elements"] * itemsize(work.dtype) == self.size
         alone = preset is Preset.FULL or (preset is Preset.STANDARD and self.laddered and whole)
         return (1, None) if alone else (None,)
 
@@ -451,7 +449,7 @@ class Copy(Operation):
     name = "copy"
     traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     ceiling = Ceiling.MEMORY
-    quick = headline = True
+    in_quick = in_headline = True
 
 
 class Scale(Operation):
@@ -471,7 +469,7 @@ class Triad(Operation):
 
     name = "triad"
     traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
-    quick = headline = True
+    in_quick = in_headline = True
     laddered = True
 
 

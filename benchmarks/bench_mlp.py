@@ -32,6 +32,7 @@ from .nn.workloads import (
     by_implementation,
     torch_cpu_kernels,
 )
+from .sizes import itemsize
 
 # Learning rate, low enough that thousands of timed steps on one batch do not diverge. They also must not fit the batch
 # so well that gradients become subnormal numbers, with which a CPU computes at a fraction of its speed.
@@ -114,8 +115,8 @@ class MlpTrain(MlpWorkload):
     """One training step: forward, backward, SGD at rate 1e-3."""
 
     name = "mlp_train"
-    quick = ("compile",)
-    headline = ("default",)
+    quick_forms = ("compile",)
+    headline_forms = ("default",)
     doubled = True
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "cupy"),
@@ -126,14 +127,14 @@ class MlpTrain(MlpWorkload):
 
     def costs(self, work: Work) -> Costs:
         """Return `Mlp.train_flops` per sample, and `least_bytes` of SGD."""
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        net, item = network(work), itemsize(work.dtype)
         flops = float(work["batch"] * net.train_flops())
-        return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
+        return Costs(flops, least_bytes=least_bytes(net.parameters(), item), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
         """Return the bytes of weights, initial weights, gradients (2 x), activations (2 x), their gradients (2 x)."""
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
-        return float(itemsize * (4 * net.parameters() + 4 * work["batch"] * sum(net.widths)))
+        net, item = network(work), itemsize(work.dtype)
+        return float(item * (4 * net.parameters() + 4 * work["batch"] * sum(net.widths)))
 
     def samples(self, work: Work) -> int:
         return samples(work)
@@ -157,10 +158,15 @@ class MlpInfer(MlpWorkload):
 
     def costs(self, work: Work) -> Costs:
         """Return `Mlp.forward_flops` per sample. `least_bytes`: weights and inputs are read and logits written once."""
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        net, item = network(work), itemsize(work.dtype)
         numbers = net.parameters() + work["batch"] * (net.widths[0] + net.widths[-1])
         flops = float(work["batch"] * net.forward_flops())
-        return Costs(flops, least_bytes=float(numbers * itemsize), amounts={"samples": work["batch"]})
+        return Costs(flops, least_bytes=float(numbers * item), amounts={"samples": work["batch"]})
+
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of the weights (2 copies), and of the values of all layers before and after ReLU."""
+        net = network(work)
+        return float(itemsize(work.dtype) * (2 * net.parameters() + 2 * work["batch"] * sum(net.widths)))
 
     def samples(self, work: Work) -> int:
         return affordable(work["batch"], network(work).forward_flops())

@@ -42,7 +42,8 @@ from .nn.batches import HARDER
 from .nn.optimisers import AdamW, Sgd
 from .nn.parts import Expected, InParts, Parts, is_alone, without_prefix
 from .nn.training import STEPS, Repeated, Trained, trained
-from .nn.workloads import ModelWorkload, by_implementation, itemsize
+from .nn.workloads import ModelWorkload, by_implementation
+from .sizes import itemsize
 
 WEAK, STRONG = "weak", "strong"
 IMPLEMENTATIONS = ("ddp", "fsdp")
@@ -126,7 +127,7 @@ class TrainParallel(Workload):
     def footprint(self, work: Work) -> float:
         """Return the bytes of one rank: those of the model with its part of the batch, and COPIES of weights."""
         one = self.on_one(work, self.batch_per_rank(work))
-        return self.model.footprint(one) + float(COPIES * itemsize(work) * self.network(work).parameters())
+        return self.model.footprint(one) + float(COPIES * itemsize(work.dtype) * self.network(work).parameters())
 
     # ---------------------------------------------------------------- the check
 

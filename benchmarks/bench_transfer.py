@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Selective
+from bench_core.caches import flagged
 from bench_core.workload import (
     Backend,
     Case,
@@ -28,6 +28,7 @@ from bench_core.workload import (
     Kernels,
     Machine,
     Preset,
+    Selective,
     Traffic,
     Traits,
     Unavailable,
@@ -36,8 +37,7 @@ from bench_core.workload import (
     Workload,
 )
 
-from .caches import flagged
-from .sizes import KIB, MIB, size_label
+from .sizes import KIB, MIB, PERIOD, size_label
 
 SIZES = {
     Preset.SMOKE: (64 * KIB,),
@@ -46,7 +46,6 @@ SIZES = {
     Preset.FULL: tuple(KIB << step for step in range(0, 21, 2)),  # 1 KiB to 1 GiB
 }
 HEADLINE = 256 * MIB
-PERIOD = 1_000_003  # number of normal numbers that are drawn and then repeated
 
 
 def torch_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:

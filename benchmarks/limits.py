@@ -10,12 +10,11 @@ from time import perf_counter
 
 import numpy as np
 
-from bench_core.backends.base import finish
-from bench_core.workload import Backend, TooSlow
+from bench_core.workload import Backend, TooSlow, finish
 
 LONGEST_CALL_S = 3.0  # longest predicted time of a call, in seconds
 _SIDE = 256  # rows and columns of the matrices in `product_rate`
-_RUNS = 5  # of them; one that is disturbed must not make a format look slower than float32
+_RUNS = 5  # products per measurement of a rate; one that is disturbed must not make a format look slower than float32
 
 
 def require_short(seconds: float, call: str) -> None:

@@ -26,18 +26,17 @@ from bench_core import check
 from bench_core.workload import Backend, Call, Costs, HostArrays, Kernel, Unsupported, Work, WrongAnswer
 
 from .limits import require_short
+from .sizes import PERIOD, itemsize
 
 RESULTS = {"float8_e4m3fn": "bfloat16", "float8_e5m2": "bfloat16", "int8": "int32"}
 SECOND = {"float8_e5m2": "float8_e4m3fn"}  # the dtype of B where it differs from A's
-ITEMSIZES = {"float8_e4m3fn": 1, "float8_e5m2": 1, "bfloat16": 2}
-PERIOD = 1_000_003  # numbers are drawn, then repeated; a prime number, so that no two rows of a matrix are equal
 DATA = ("normal", "uniform", "integers", "zeros")
 
 Product = Callable[[Any, Any, Any], Any]  # of A and B, into C
 
 # A time predicted from a small product is too short, since a small product fits in the caches better.
-SHORTEST_PROBE_S = 0.25  # a prediction needs a probe of at least this many seconds; shorter ones are too noisy
-LARGE_FLOPS = 2 * 4096**3  # float32 and float64 products up to this size are not probed: BLAS is fast enough
+SHORTEST_SAMPLE_S = 0.25  # a prediction needs a sample product that takes as long or longer; shorter ones are too noisy
+LARGE_FLOPS = 2 * 4096**3  # float32 and float64 products up to this size are not predicted: BLAS is fast enough
 REFERENCE_FLOPS = 2 * 512**3  # FLOPs that the check may spend on comparing single elements
 _CORNER = 256  # rows and columns of the product that oneDNN reports on
 LONE = 8  # bound of a single element's error, in tolerances; normally distributed errors reach 5.5 in 10^8 elements
@@ -80,11 +79,6 @@ def costs(work: Work) -> Costs:
     return Costs(
         flops=2.0 * products * m * n * k, least_bytes=float(products * (item * (m * k + k * n) + result * m * n))
     )
-
-
-def itemsize(dtype: str) -> int:
-    """Return the size of an element in bytes, also for formats that NumPy lacks."""
-    return ITEMSIZES.get(dtype) or np.dtype(dtype).itemsize
 
 
 # ---------------------------------------------------------------- kernels
@@ -274,10 +268,10 @@ def finished(backend: Backend, work: Work, host: HostArrays, product: Product, a
 
 
 def require_short_call(backend: Backend, work: Work, host: HostArrays, product: Callable[[Any, Any], Any]) -> None:
-    """Raise TooSlow if one call would take a CPU too long, predicted from a smaller product (a probe).
+    """Raise TooSlow if one call would take a CPU too long, predicted from a smaller one (a sample product).
 
-    The probe multiplies the upper left corners of A and B. It grows until it takes at least SHORTEST_PROBE_S, or until
-    it would be the whole product.
+    The sample product multiplies the upper left corners of A and B. It grows until it takes at least
+    SHORTEST_SAMPLE_S, or until it would be the whole product.
     """
     flops = costs(work).flops or 0.0
     if backend.device != "cpu" or (work.dtype in {"float32", "float64"} and flops <= LARGE_FLOPS):
@@ -286,9 +280,9 @@ def require_short_call(backend: Backend, work: Work, host: HostArrays, product: 
     size = 128
     while (size := size * 3 // 128 * 64) < max(work["m"], work["n"], work["k"]):  # float8 requires multiples of 16
         a, b = placed(backend, work, {name: host[name][first][:size, :size] for name in "ab"})
-        if (took := _seconds(product, a, b)) < SHORTEST_PROBE_S:
+        if (took := _seconds(product, a, b)) < SHORTEST_SAMPLE_S:
             continue
-        if took < 4 * SHORTEST_PROBE_S:  # may include loading and compiling: measure again
+        if took < 4 * SHORTEST_SAMPLE_S:  # may include loading and compiling: measure again
             took = _seconds(product, a, b)
         expected = took * flops / (2.0 * a.shape[0] * a.shape[1] * b.shape[1])
         require_short(expected, f"one product of {work.dtype}")

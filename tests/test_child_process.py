@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from bench_core import child_process
+from bench_core.errors import CaseError
 from bench_core.plan import discovery
 from bench_core.run import replicate
 from bench_core.timing.worker import Worker
@@ -109,9 +110,8 @@ def test_workers_probes_and_repeated_runs_are_told_their_parent(monkeypatch):
         raise OSError("not started")
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    with pytest.raises(OSError, match="not started"):
-        discovery.probe("numpy")
-    with pytest.raises(OSError, match="not started"):
+    assert discovery.probe("numpy").reason_code == "not_started"
+    with pytest.raises(CaseError, match="not started"):
         Worker(WorkerSpec("numpy", "cpu", 1, ())).start()
     command = replicate.command(replicate.Turn(replicate.Side("this"), 0, 0), Path("output"), [])
     told.append((command[3], command[4]))
@@ -144,6 +144,19 @@ def test_all_that_a_child_has_started_ends_with_it_however_it_ends(monkeypatch, 
     child_process.kill(child)
     child.stdin.close()
     child.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (3, "ended with exit code 3"),
+        (-9, "was killed by SIGKILL"),
+        (-35, "was killed by signal 35"),
+    ],
+)
+def test_the_end_of_a_process_is_told_by_its_exit_code_or_by_its_signal_which_may_have_no_name(code, words):
+    assert child_process.ending(code) == words
 
 
 def test_windows_starts_children_that_ctrl_c_does_not_reach(monkeypatch):

@@ -211,7 +211,7 @@ def test_a_series_comes_back_from_json_with_what_was_lost():
     assert measurement_from_json(plain) == done
     assert (series.calm, series.timed_s) == ((1.0,), 7.0)
     plain["series"][0]["lost"]["steal"] = -1.0
-    with pytest.raises(ValueError, match="no valid time"):
+    with pytest.raises(ValueError, match="invalid time"):
         measurement_from_json(plain)
 
 

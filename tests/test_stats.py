@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy import special
 from scipy import stats as reference
 
 from bench_core import stats
@@ -67,6 +69,27 @@ def test_the_half_width_that_stops_a_series_is_that_of_mcgill_tukey_and_larsen()
     half_width = stats.relative_half_width([14, 6, 8, 10, 12, 7, 9, 11, 13])
     assert half_width == pytest.approx(1.959963984540054 * 1.25 * (12 - 8) / (1.35 * 9**0.5) / 10, rel=1e-12)
     assert stats.relative_half_width([0.0, 0.0, 1.0]) == math.inf
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 40])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_the_interval_of_a_mean_of_logarithms_is_student_s_to_the_last_digit(n, confidence):
+    values = np.random.default_rng(n).lognormal(-7, 0.1, n).tolist()
+    logs = [math.log(value) for value in values]
+    mean = math.fsum(logs) / n
+    error = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1) / n)
+    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2)) * error
+    assert stats.log_mean_interval(values, confidence) == (math.exp(mean - half), math.exp(mean + half))
+    theirs = reference.t(n - 1, mean, reference.sem(logs)).interval(confidence)
+    assert stats.log_mean_interval(values, confidence) == pytest.approx(tuple(map(math.exp, theirs)))
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+def test_the_quantile_of_the_half_width_is_the_normal_one_to_the_last_digit(confidence):
+    """Without scipy, whose OpenBLAS must not run in a worker."""
+    values = [14, 6, 8, 10, 12, 7, 9, 11, 13]
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    assert stats.relative_half_width(values, confidence) == z * 1.25 * (12 - 8) / (1.35 * math.sqrt(9)) / 10
 
 
 def test_a_quantile_of_equal_degrees_of_freedom_is_computed_once(monkeypatch):

@@ -5,7 +5,17 @@ import unicodedata
 
 import pytest
 
-from bench_core.text import file_name, harmless, is_visible, no_such, one_line, printable, printable_lines, quoted
+from bench_core.text import (
+    decoded,
+    file_name,
+    harmless,
+    is_visible,
+    no_such,
+    one_line,
+    printable,
+    printable_lines,
+    quoted,
+)
 from tests.support.properties import given, st
 
 
@@ -119,3 +129,8 @@ def test_a_part_of_a_file_name_names_no_other_folder(text):
 )
 def test_a_word_that_is_none_of_those_available_is_named_with_the_nearest(word, said):
     assert no_such("format", word, ["table", "json"]) == said
+
+
+@pytest.mark.parametrize(("raw", "text"), [("GPU", "GPU"), (b"GPU", "GPU"), (b"GPU\xff", "GPU\ufffd")])
+def test_a_name_that_a_library_gives_as_bytes_is_text_whatever_the_bytes(raw, text):
+    assert decoded(raw) == text

@@ -6,6 +6,7 @@ A figure without data is empty; the page then shows a sentence instead.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -16,10 +17,10 @@ from bench_core.analysis.pooling import pooled_row
 from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender, Sides
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import Comparison, Entry, Verdict, change, interval
+from bench_core.compare.result import Comparison, Entry, Method, Verdict, change, interval
 from bench_core.compare.verdicts import verdict_of_mean
 from bench_core.machine import datasheets
-from bench_core.records import Cache, Limit, Row
+from bench_core.records import CACHE_UNKNOWN, Cache, Limit, Row
 from bench_core.results import roofline
 from bench_core.results.metrics import METRICS
 from bench_core.units import size_number
@@ -63,7 +64,7 @@ class Speedup:
 
     @property
     def values(self) -> tuple[float, float]:
-        """The two values whose ratio this is, the baseline first, in the unit of the rows.
+        """The two values that are compared (`Comparison.values`), the baseline first, in the unit of the rows.
 
         They are of the statistic that is compared (`Comparison.basis`), not the medians that the rows have.
         """
@@ -111,15 +112,31 @@ def speedups(data: ReportData, sides: Sides | None = None, metric: str = "time")
 
 def of_which(data: ReportData) -> str:
     """Return in words of which statistic the ratios of times are, and their values (`Speedup.values`)."""
-    comparisons = [c for sides in data.sides for found in data.compared(sides).values() for _, c in found if c.ratio]
-    by_p10 = sum(c.basis.startswith("p10") for c in comparisons)
-    low = "of the geometric mean over processes of their p10 (a tenth of the times of each are shorter)"
-    without = "no samples of single processes are at hand"
-    if not by_p10:
-        return f"of the geometric mean of the medians of processes, because {without}"
-    if others := len(comparisons) - by_p10:
-        return f"{low}, but for {others} of {len(comparisons):,} ratios, of which {without}, of that of their medians"
-    return low
+    counts = Counter(
+        _statistic(c) for sides in data.sides for found in data.compared(sides).values() for _, c in found if c.ratio
+    )
+    usual, *others = [text for text in _STATISTICS if counts[text]] or [_MEDIANS]
+    exceptions = (
+        f", but {counts[text]:,} of {counts.total():,} {'is' if counts[text] == 1 else 'are'} {text}" for text in others
+    )
+    return "".join([usual, *exceptions])
+
+
+_OF_P10 = "p10 (a tenth of the times of each are shorter)"
+_GEOMETRIC = f"of the geometric mean over processes of their {_OF_P10}"
+_SEQUENCE = (
+    f"of the median over processes of their {_OF_P10}, because --precision repeated them until their values were "
+    "precise (of processes in pairs the ratio is the median of the ratios of the pairs)"
+)
+_MEDIANS = "of the geometric mean of the medians of processes, because no samples of single processes are at hand"
+_STATISTICS = (_GEOMETRIC, _SEQUENCE, _MEDIANS)
+
+
+def _statistic(c: Comparison) -> str:
+    """Return in words of which statistic the ratio of a comparison is, one of _STATISTICS."""
+    if c.method is Method.SEQUENTIAL:
+        return _SEQUENCE
+    return _GEOMETRIC if c.basis.startswith("p10") else _MEDIANS
 
 
 def _count_then_work(found: list[Speedup]) -> tuple[int, float]:
@@ -523,7 +540,7 @@ def _is_limit_of_a_cache(data: ReportData, row: Row) -> bool:
 
 def _where(row: Row) -> str:
     """Return where the arrays of a hot stream lie that is no ceiling of memory."""
-    return "in caches of unknown size" if roofline.CACHE_UNKNOWN in row.flags.split(";") else "in a cache"
+    return "in caches of unknown size" if CACHE_UNKNOWN in row.flags.split(";") else "in a cache"
 
 
 def _ceiling(name: str, row: Row) -> RoofLimit:

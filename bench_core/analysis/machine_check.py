@@ -18,9 +18,22 @@ from typing import Any
 
 from bench_core.machine import datasheets, normal_ranges
 from bench_core.machine.facts import busy_share, known, reduced_power, slowed_down, small_quota
-from bench_core.machine.normal_ranges import Link, Range
-from bench_core.records import NOT_TRIED, Ceiling, Facts, Identity, Row, Status
-from bench_core.results.roofline import CACHE_UNKNOWN, in_memory
+from bench_core.machine.normal_ranges import Range
+from bench_core.machine.pcie import Link
+from bench_core.records import (
+    CACHE_UNKNOWN,
+    DRIFT,
+    NOT_TRIED,
+    OTHER_WORK,
+    STEAL,
+    THROTTLED,
+    Ceiling,
+    Facts,
+    Identity,
+    Row,
+    Status,
+)
+from bench_core.results.roofline import in_memory
 from bench_core.units import show
 
 _CPU = "cpu"
@@ -308,7 +321,7 @@ def _power_cap(of: _Subject) -> Iterator[str]:
 
 def _throttled(of: _Subject) -> Iterator[str]:
     """Yield throttling: during the run, with power, temperature and clock right after it; and before the run."""
-    if of.flagged("throttled"):
+    if of.flagged(THROTTLED):
         state = ", ".join(filter(None, (_of_limit(of), _heat(of), _of_top_clock(of))))
         yield "power or temperature limited its clocks" + f" (right after: {state})" * bool(state)
     if held := slowed_down(of.facts):
@@ -393,9 +406,9 @@ def _disturbed(of: _Subject) -> Iterator[str]:
     if of.row.device != _CPU:
         return
     texts = {
-        "steal": "the hypervisor took CPU time while it ran",
-        "drift": "the CPU's clock changed while it ran",
-        "context_switches": "other programs used its cores while it ran",
+        STEAL: "the hypervisor took CPU time while it ran",
+        DRIFT: "the CPU's clock changed while it ran",
+        OTHER_WORK: "other programs used its cores while it ran",
     }
     yield from (text for flag, text in texts.items() if of.flagged(flag))
     if busy := busy_share(of.facts):

@@ -20,9 +20,19 @@ from rich.table import Table
 from rich.text import Text
 
 from bench_core.records import (
+    DRIFT,
     IMPORTED,
+    LAUNCH_BOUND,
+    NEVER_QUIET,
+    OTHER_WORK,
+    SAME_INPUTS,
     SEQUENTIAL,
+    SHARED_GPU,
+    SLOW_CLOCK,
+    STEAL,
+    THROTTLED,
     UNCHECKED,
+    UNCHECKED_TIMING,
     Identity,
     Measurement,
     Row,
@@ -58,8 +68,8 @@ DOUBTS = {
     "above_datasheet": "faster than the datasheet of the device allows",
     "alternating": "every second call took another time",
     "cold_as_hot": "cold as fast as hot: the cache may be larger than reported",
-    "context_switches": "other work took cores from blocks that count",
-    "drift": "the CPU became slower or faster meanwhile",
+    OTHER_WORK: "other work took cores from blocks that count",
+    DRIFT: "the CPU became slower or faster meanwhile",
     "energy_lost": "the energy counter gave no value",
     "idle_energy": "the energy includes a pause",
     "launch_blocking": "CUDA_LAUNCH_BLOCKING made every launch wait",
@@ -67,28 +77,28 @@ DOUBTS = {
     "compiled_while_timed": "a call that was timed compiled a program",
     "not_isolated": "measured in pytest's own process",
     "not_steady": "still changing when the warm-up ended",
-    "same_inputs": "checked again on the same inputs: no others have a known answer",
-    "never_quiet": "hardly a block was undisturbed: the least disturbed ones count",
+    SAME_INPUTS: "checked again on the same inputs: no others have a known answer",
+    NEVER_QUIET: "hardly a block was undisturbed: the least disturbed ones count",
     "poor_fit": "the times are not close to a line",
     "slow_on_new_input": "slow on new numbers: answers may be cached",
-    "shared_gpu": "another process was on the GPU",
-    "slow_clock": "the clock of the GPU fell meanwhile",
-    "steal": "the hypervisor gave CPU time to others",
-    "throttled": "heat or a power limit slowed the GPU",
+    SHARED_GPU: "another process was on the GPU",
+    SLOW_CLOCK: "the clock of the GPU fell meanwhile",
+    STEAL: "the hypervisor gave CPU time to others",
+    THROTTLED: "heat or a power limit slowed the GPU",
     "trend": "calls became slower or faster while they were timed",
-    "unchecked": "the answer has no reference and was not checked",
+    UNCHECKED: "the answer has no reference and was not checked",
     IMPORTED: "another program measured it, and this suite has checked nothing",
-    UNCHECKED: "the timed calls were not checked",
+    UNCHECKED_TIMING: "the timed calls were not checked",
 }
 # The same of flags that end in a number, by how they begin.
 DOUBTS_BEGIN = {"slow_rank_": "this one of several devices took longer than the others"}
 # Why timed seconds do not count, in words.
 CAUSES = {
-    "context_switches": "other processes",
-    "steal": "steal",
-    "throttled": "heat",
-    "slow_clock": "a slower clock",
-    "shared_gpu": "others on the GPU",
+    OTHER_WORK: "other processes",
+    STEAL: "steal",
+    THROTTLED: "heat",
+    SLOW_CLOCK: "a slower clock",
+    SHARED_GPU: "others on the GPU",
     "measured_again": "measured again",
 }
 # Flags that only describe a value, and how such flags begin. Any other, as of a user's kernel, is shown as it is.
@@ -96,7 +106,7 @@ FACTS = (
     "single_run",
     "resumed",
     SEQUENTIAL,
-    "launch_bound",
+    LAUNCH_BOUND,
     "no_device_clock",
     "at_ceiling",
     "near_cache",
@@ -364,7 +374,7 @@ def advice(measurements: Iterable[Measurement]) -> list[str]:
     measurements = list(measurements)
     timed = [series for m in measurements for series in m.series if series.metric == "time"]
     unsettled = sum("not_converged" in series.flags for series in timed)
-    unchecked = sorted({m.case.work.workload for m in measurements if UNCHECKED in m.flags and not m.planned_as})
+    unchecked = sorted({m.case.work.workload for m in measurements if UNCHECKED_TIMING in m.flags and not m.planned_as})
     sentences = []
     if 2 * unsettled > len(timed):
         sentences.append(

@@ -22,7 +22,9 @@ from bench_core.backends.event_timer import EventTimer
 from bench_core.backends.numpy import is_numpys_own
 from bench_core.errors import Unavailable
 from bench_core.machine import host
+from bench_core.machine.facts import cuda_version
 from bench_core.records import Fact, Facts
+from bench_core.text import decoded
 
 # Keeps one thread busy for `duration` nanoseconds of the GPU's own clock (PTX ISA, special register
 # %globaltimer), so that calls queue up behind it. It always ends: it does not wait for a flag.
@@ -81,7 +83,7 @@ class CupyBackend:
 
     @property
     def device_name(self) -> str:
-        return _text(self._properties["name"])
+        return decoded(self._properties["name"])
 
     @property
     def device_uuid(self) -> str | None:
@@ -120,6 +122,8 @@ class CupyBackend:
         self._device.synchronize()
 
     def device_time(self, call: Callable[[], object], calls: int) -> Timed:
+        if not self.has_device_clock:
+            raise NotImplementedError("cupy has no device clock on ROCm: the spin reads a timer of NVIDIA's")
         return self._device_clock.time(call, calls)
 
     @functools.cached_property
@@ -185,8 +189,8 @@ class CupyBackend:
         source = "cudaGetDeviceProperties"
         return {
             "cupy": Fact(self.version, "cupy.__version__"),
-            "cuda.runtime": Fact(_cuda_version(runtime.runtimeGetVersion()), "cudaRuntimeGetVersion"),
-            "cuda.driver": Fact(_cuda_version(runtime.driverGetVersion()), "cudaDriverGetVersion"),
+            "cuda.runtime": Fact(cuda_version(runtime.runtimeGetVersion()), "cudaRuntimeGetVersion"),
+            "cuda.driver": Fact(cuda_version(runtime.driverGetVersion()), "cudaDriverGetVersion"),
             "cuda.cublas": self._cublas_version(),
             "gpu.name": Fact(self.device_name, source),
             "gpu.compute_capability": Fact(self._capability, "cudaDeviceGetAttribute"),
@@ -256,12 +260,3 @@ def _hidden() -> str:
 def _numbers(version: str) -> tuple[int, ...]:
     """Return "2.1.2" or "2.1.2rc1" as (2, 1, 2)."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-
-
-def _text(raw: bytes | str) -> str:
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
-
-
-def _cuda_version(number: int) -> str:
-    """Return CUDA's version number, 1000 major + 10 minor, as "major.minor"."""
-    return f"{number // 1000}.{number % 1000 // 10}"

@@ -51,7 +51,7 @@ class JaxBackend:
             raise Unavailable("no_device", f"jax {jax.__version__} finds no {self._kind} device {device!r}")
         self.device = device
         self.version = str(jax.__version__)
-        self.threads = int(os.environ.get("NPROC") or host.usable_cores()) if self._kind == "cpu" else None
+        self.threads = int(os.environ.get("NPROC") or allotment.usable_cores()) if self._kind == "cpu" else None
         self._device = present[device]
         self._memory = host.ProcessMemory()
         self._peak_before = 0

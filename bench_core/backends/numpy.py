@@ -30,7 +30,7 @@ class NumpyBackend:
             raise Unavailable("no_device", f"numpy computes on the CPU only, not on {device!r}")
         self.device = device
         self.version = np.__version__
-        self.threads: int | None = host.usable_cores()
+        self.threads: int | None = allotment.usable_cores()
         self._memory = host.ProcessMemory()
 
     @classmethod

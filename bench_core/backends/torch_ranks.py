@@ -21,7 +21,7 @@ from bench_core import child_process
 from bench_core.backends.base import ALONE, Memory, Ranks, imported
 from bench_core.backends.torch import TorchBackend
 from bench_core.errors import Unavailable
-from bench_core.machine import host, kernel_files, topology
+from bench_core.machine import allotment, kernel_files, topology
 from bench_core.records import Fact, Facts, count_of_devices, type_of
 
 FOLDER = "BENCH_CORE_RANKS"  # the environment variable with the folder in which the ranks find each other
@@ -183,7 +183,7 @@ def _link_facts(torch: Any, devices: int) -> Facts:
 
 def _take_own_cores(rank: int, ranks: int) -> int | None:
     """Leave this process its share of the cores; return the number of its hardware threads, None if all are left."""
-    own = host.share_of_cpus(rank, ranks)
+    own = allotment.share_of_cpus(rank, ranks)
     if not own or not hasattr(os, "sched_setaffinity"):
         return None
     os.sched_setaffinity(0, own)

@@ -4,7 +4,7 @@ This is the only subpackage that prints. Each command has a module of the same n
 documents its exit codes.
 Besides these, every command has 74 or 141 if its output is lost (streams.py), and 130 if a signal ends it.
 A module of a command imports at its top only what declares the command, and what does its work where that is done:
-help must not wait for the work of twelve commands, `compare` not for pytest, nor `list` for charts.
+help must not wait for the work of all commands, `compare` not for pytest, nor `list` for charts.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ COMMANDS = (
     "check",
     "noise",
     "import",
+    "validate",
 )
 ALIASES = {"aa": "noise"}  # former name -> name of a command
 _TyperError: Any = typer.BadParameter.__bases__[0]  # of every wrong option and argument; typer exports no name for it

@@ -28,10 +28,11 @@ from bench_core.units import counted
 if TYPE_CHECKING:
     from bench_core.fleet.driver import Request
     from bench_core.fleet.engine import Places
-    from bench_core.fleet.gathering import Gathered, Given, Problem
+    from bench_core.fleet.gathering import Gathered, Given
     from bench_core.fleet.plan import FleetFolder
+    from bench_core.fleet.problems import Problem
 
-_RUNS = 3  # a diagnosis needs so many processes of each node
+_RUNS = 3  # so many a diagnosis needs of each of six nodes or more; of five it needs one more
 # Options of pytest that a fleet sets itself, or that make no sense on many machines, and what to say of each.
 _REFUSED = {
     "--bench-machine": "each node gets a label; for the names of the nodes: --name-nodes",
@@ -70,7 +71,12 @@ def run_command(  # noqa: PLR0913 - one parameter an option
     *,
     on: Annotated[str, typer.Option(metavar="slurm|ray|local", help="What starts a task on each node.")] = "",
     runs: Annotated[
-        int | None, typer.Option(min=1, max=1000, help=f"Runs on each node, in fresh processes. Default: {_RUNS}.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help=f"Runs on each node, in fresh processes. Default: {_RUNS}; to find a slow one of five nodes: 4.",
+        ),
     ] = None,
     per: Annotated[str, typer.Option(metavar="node|gpu", help="gpu: each GPU of a node by itself.")] = "node",
     nodes: Annotated[str, typer.Option(metavar="LIST", help="Only these nodes; of Slurm a hostlist: n[1-4,7].")] = "",
@@ -153,6 +159,8 @@ def _start(request: Request, output: Path, only: str) -> None:
         try:
             folder.create(plan, {label: place.name for label, place in by_label.items()})
             print_progress(f"{folder.path}: {counted(len(plan.nodes), 'node')}, {counted(plan.runs, 'run')} each")
+            if advice := _more_runs(sum(len(node.parts) for node in plan.nodes), plan.runs):
+                print_progress(advice)
             interrupted = driver.Driver(folder, engine, print_progress).run(plan, by_label, {})
         except EngineError:
             shutil.rmtree(folder.path, ignore_errors=True)  # nothing was measured
@@ -235,21 +243,33 @@ def _finish(
         say(f"results: {folder.path}")
     if gathered.lacking:
         say(f"To measure what is missing: bench-core fleet run --resume {here}")
-    elif next_command := _next(len(gathered.given)):
+    elif next_command := _next(len(gathered.given), gathered.asked):
         say(f"To find the nodes that differ: bench-core {next_command} {here}")
+        if advice := _more_runs(len(gathered.given), gathered.asked):
+            say(advice)
     if interrupted:
         raise typer.Exit(130)
     if not gathered.is_whole or (absent and are_named):
         raise typer.Exit(1)
 
 
-def _next(parts: int) -> str:
+def _next(parts: int, runs: int) -> str:
     """Return the command that tells whether some of so many parts differ, "" for one that is alone."""
     from bench_core.diagnosis.judge import FEWEST_NODES
 
-    if parts >= FEWEST_NODES:
+    if parts >= FEWEST_NODES and not _more_runs(parts, runs):
         return "fleet diagnose"
     return "compare" if parts > 1 else ""
+
+
+def _more_runs(parts: int, runs: int) -> str:
+    """Return what to say if more runs of each of so many parts would let a diagnosis find a slow one; else ""."""
+    from bench_core.diagnosis.judge import FEWEST_NODES, enough_runs
+
+    if parts < FEWEST_NODES or runs >= (enough := enough_runs(parts)):
+        return ""
+    needed = f"`fleet diagnose` needs {enough} runs of each"
+    return f"To find a slow node among {parts}, {needed}: measure with --runs {enough}"
 
 
 def _names(folder: FleetFolder) -> Mapping[str, str]:

@@ -31,7 +31,9 @@ def diagnose_command(
     paths: Paths,
     *,
     where: Filter = "",
-    least: Annotated[str, typer.Option(help="A smaller difference is called nothing: 2% or 0.02.")] = "2%",
+    least: Annotated[
+        str, typer.Option(help="A smaller difference is called neither slow nor fast: 2% or 0.02.")
+    ] = "2%",
     format_: Annotated[
         str,
         typer.Option(

@@ -208,7 +208,7 @@ def query_command(
 def _write(output: Path, text: str | bytes, store: Store) -> None:
     """Write a file. Raises UsageError as `write` does, and for a file in the cache, whose files are not kept."""
     if store.cache.resolve() in output.resolve().parents:
-        raise UsageError(f"--output {output}: is in the cache of the history")
+        raise UsageError(f"--output {output}: is in the cache of the history, whose files are not kept")
     write(output, text, [store])
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from bench_core import child_process
 from bench_core.analysis.machine_check import LimitReading, LimitVerdict, exit_code, judge_limits, unmeasured
 from bench_core.cli.common import plain, print_progress, require_temporary_folder
 from bench_core.errors import TableError, UsageError
@@ -108,7 +109,7 @@ def _only_run(output: Path, code: int) -> Path:
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise UsageError("no benchmark of a limit matches; --bench-suite=always selects those of bench-core")
     log = (output / replicate.LOG).read_text(encoding="utf-8", errors="replace")
-    raise UsageError(f"nothing was measured (exit code {code}): {replicate.last_error(log)}")
+    raise UsageError(f"nothing was measured, pytest {child_process.ending(code)}: {replicate.last_error(log)}")
 
 
 def _read(folder: Path, before: Facts) -> list[LimitReading]:

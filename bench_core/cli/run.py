@@ -50,7 +50,8 @@ def run_command(
     time: Annotated[
         str,
         typer.Option(
-            help="After the first round begin nothing that ends later: 90s, 20m, 1.5h. Alone: with --precision 1%."
+            help="Begin nothing that would end later, except in the first round: 90s, 20m, 1.5h. Without "
+            "--precision its goal is 1%."
         ),
     ] = "",
     against: Annotated[

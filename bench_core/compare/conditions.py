@@ -10,7 +10,7 @@ from bench_core.compare.loading import Reading
 from bench_core.compare.pairing import side_name
 from bench_core.compare.result import Comparison, Difference, Entry
 from bench_core.errors import IncompatibleError, UsageError
-from bench_core.machine.facts import VOLATILE, shown
+from bench_core.machine.facts import VOLATILE, absent, shown
 from bench_core.records import Fact, Facts, Row
 from bench_core.text import no_such, printable
 
@@ -20,7 +20,6 @@ _conditions = attrgetter(*ROW_CONDITIONS)
 _SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # column -> characters shown, None for all
 MIXED = " / "  # joins the values that a side has in several runs or workers
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" if unknown
-_UNSET, _NOT_INSTALLED = "unset", "not installed"
 NOT_MEASURED = "not measured"  # a case on this side, or a backend of which there are facts elsewhere
 
 
@@ -48,10 +47,11 @@ def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
             _note(known, name, side, fact)
             found_in.setdefault(name, set()).add(kind)
     for name, by_side in known.items():
-        is_variable = owner_of(name)[1].startswith("env.")
+        bare = owner_of(name)[1]
+        is_variable = bare.startswith("env.")
         for side in (s for s, kind, facts in sources if facts and kind in found_in[name] and name not in facts):
-            if is_variable and _UNSET not in by_side.setdefault(side, []):
-                by_side[side].append(_UNSET)
+            if is_variable and absent(bare) not in by_side.setdefault(side, []):
+                by_side[side].append(absent(bare))
             by_side.setdefault(side, [""])
     return known
 
@@ -66,8 +66,8 @@ def _note(known: Known, name: str, side: str, fact: Fact) -> None:
     _, bare = owner_of(name)
     if bare in VOLATILE:
         return
-    absent = _NOT_INSTALLED if bare.startswith("package.") else ""
-    text = absent if fact.value is None else shown(bare, fact.value)
+    without = absent(bare) if bare.startswith("package.") else ""  # a variable without a value is set: it is withheld
+    text = without if fact.value is None else shown(bare, fact.value)
     values = known.setdefault(name, {}).setdefault(side, [])
     if text not in values:
         values.append(text)

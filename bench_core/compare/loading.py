@@ -74,6 +74,13 @@ class Reading:
         place = self.rows.place(row)
         return f"{self.path}:{self.lines[place]}" if place < len(self.lines) else self.path
 
+    def files_of(self, run_id: str) -> RunFiles:
+        """Return the files beside the table if they are of this run, else empty ones: a table may contain several.
+
+        Whatever its machine is called: `read` may have given it another name.
+        """
+        return self.files if self.files.are_of(run_id, is_only=len(self.origins) == 1) else RunFiles()
+
     def machine_in_table(self, run_id: str, machine: str) -> str:
         """Return the machine in the table of rows with this one. A label replaced it; each run has one machine then."""
         return self._machines.get(run_id, machine) if self.label else machine
@@ -222,24 +229,22 @@ def _require_one_machine_a_label(readings: Sequence[Reading]) -> None:
 
 def _keep_computers_apart(readings: Sequence[Reading]) -> list[Reading]:
     """Return the readings with one name for each computer; see computers.py."""
-    names = computers.names(run for reading in readings for run in _runs(reading))
+    names = computers.names(run for reading in readings for run in table_runs(reading))
     return [_renamed(reading, names) for reading in readings]
 
 
-def _runs(reading: Reading) -> Iterator[TableRun]:
+def table_runs(reading: Reading) -> Iterator[TableRun]:
     """Yield the runs in a table with what is known of the computer of each.
 
     The names of devices are in the rows. The other facts are in run.json, and belong only to the run that it names: a
     table may contain several.
     """
-    run = reading.files.about.get("run")
-    described = (run.get("run_id"), run.get("machine")) if isinstance(run, dict) else None
     by_run: dict[tuple[str, str], list[list[str]]] = {}
     for run_id, shown, *seen in reading.rows.distinct("run_id", "machine", "started_at", "device", "device_name"):
         by_run.setdefault((run_id, reading.machine_in_table(run_id, shown)), []).append(seen)
     for (run_id, machine), seen in by_run.items():
-        is_described = described == (run_id, machine) if described else len(by_run) == 1
-        facts = reading.files.facts if is_described else {}
+        is_own = reading.files.are_of(run_id, machine, is_only=len(by_run) == 1)
+        facts = reading.files.facts if is_own else {}
         started_at = min(started_at for started_at, *_ in seen)
         devices = {(device, name) for _, device, name in seen}
         yield TableRun(reading.label, machine, run_id, started_at, lasting(facts, devices))

@@ -178,14 +178,16 @@ class Comparison:
     side, against: the columns of the contender and of the baseline; their entries are None if the side has no row
         for this key.
     ratio: how many times better the contender is, for metrics of either direction: 2.0 is twice as fast, 0.5 half
-        as fast; None unless there are two comparable values. It is the ratio of `basis`.
+        as fast; None unless there are two comparable values. It is that of the two `values`, of pairs by
+        Method.SEQUENTIAL the median of the ratios of the pairs; times `Pair.worth`, which is 1 except for costs.
     ci_low, ci_high: the interval of `ratio` at `confidence`.
     p, p_adjusted: p-value of the hypothesis "no difference", None if nothing was tested; adjusted by the method of
         Benjamini and Hochberg over all cases of this result whose runs allow a claim, None for the others.
     support: what the runs allow at most. evidence: the number and kind of the runs: "5 pairs", "one run a side".
     lacking: what a claim would need, with the command that measures it; "" if nothing.
-    basis: the statistic that is compared ("p10 of each process", ...). values: the two values of the ratio, the
-        baseline first: geometric means over processes, in the unit of the key.
+    basis: the statistic of a process that is compared ("p10 of each process", ...). values: what it is of each side,
+        the baseline first: the geometric mean over processes, by Method.SEQUENTIAL their median; in the unit of the
+        key.
     conditions: which conditions differ. implausible: why a value is implausible.
     absences: the sides without a value, each with why it has none.
     """

@@ -75,7 +75,7 @@ def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[F
         evidence = Evidence.of(kind.machines, readings)
         nodes = [replace(node, causes=evidence.causes(node.node)) if node.node in off else node for node in nodes]
     ranked = sorted(
-        [*nodes, *silent], key=lambda node: (_CONCERN[node.standing], -node.doubt)
+        [*nodes, *silent], key=lambda node: (_CONCERN[node.standing], -node.distance)
     )  # stable: else in natural order
     needed = fewest_runs(members, max(len(runs), FEWEST_NODES))
     reason = _why_not(runs, needed, agree=bool(kept))
@@ -131,7 +131,7 @@ def _node(machine: str, number: int, runs: int, judged: Sequence[tuple[Group, Ve
     lacks_whole = bool(judged) and judged[0][0].kind == "all" and number not in judged[0][1].nodes
     if worst is Standing.ALIKE and lacks_whole:
         worst = Standing.FEW
-    return NodeReport(machine, worst, runs, tuple(findings), (), max((f.doubt for f in findings), default=0.0))
+    return NodeReport(machine, worst, runs, tuple(findings), (), max((f.distance for f in findings), default=0.0))
 
 
 def _is_unsure_work(finding: Finding) -> bool:
@@ -141,7 +141,7 @@ def _is_unsure_work(finding: Finding) -> bool:
 
 def _finding(group: Group, of: Judged) -> Finding:
     ratio, low, high = map(exponential, (of.difference, of.low, of.high))
-    return Finding(group, ratio, low, high, of.runs, of.standing, of.doubt)
+    return Finding(group, ratio, low, high, of.runs, of.standing, of.distance)
 
 
 def _why_not(runs: Sequence[int], needed: Mapping[GroupKind, int], *, agree: bool) -> str:

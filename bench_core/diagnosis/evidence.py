@@ -19,9 +19,19 @@ import numpy as np
 from bench_core.analysis.summary import DOUBTS
 from bench_core.compare.labels import short
 from bench_core.compare.loading import Reading
-from bench_core.diagnosis.nodes import files_of
-from bench_core.machine.facts import VOLATILE, known, reduced_power, shown, slowed_down
-from bench_core.records import NEVER_QUIET, Clock, Facts, Status
+from bench_core.machine.facts import VOLATILE, absent, known, reduced_power, shown, slowed_down
+from bench_core.records import (
+    DRIFT,
+    NEVER_QUIET,
+    OTHER_WORK,
+    SHARED_GPU,
+    SLOW_CLOCK,
+    STEAL,
+    THROTTLED,
+    Clock,
+    Facts,
+    Status,
+)
 from bench_core.text import printable
 from bench_core.units import show
 
@@ -37,9 +47,8 @@ _UNTOLD = {
     "cuda.driver",  # the same as gpu.driver_cuda
 }
 _FAMILIES = {"package.": "packages", "env.": "environment variables"}
-_ABSENT = {"package.": "not installed", "env.": "unset"}
 _POWER, _HELD, _LANES, _LIBRARY = "power capped", "slowed down", "lanes", "library"  # made of other facts, or of rows
-_FLAGS = ("throttled", "slow_clock", "shared_gpu", "steal", "context_switches", NEVER_QUIET, "drift")
+_FLAGS = (THROTTLED, SLOW_CLOCK, SHARED_GPU, STEAL, OTHER_WORK, NEVER_QUIET, DRIFT)
 
 # How a fact is called, the most telling ones first. Others follow under their own names.
 _WORDS = {
@@ -277,7 +286,7 @@ class _Collected:
         for machine, run_id, env_id, backend, device, library in rows.distinct(
             "machine", "run_id", "env_id", "backend", "device", "library"
         ):
-            files = files_of(reading, run_id)
+            files = reading.files_of(run_id)
             if (machine, run_id) not in hosts:
                 hosts.add((machine, run_id))
                 self._add_host(machine, files.facts)
@@ -345,9 +354,9 @@ class _Collected:
             for key, by_machine in self.texts.items()
         }
         for (name, where), by_machine in found.items():
-            absent = next((word for start, word in _ABSENT.items() if name.startswith(start)), "")
-            if absent and not where:
-                by_machine.update(dict.fromkeys(self._with_host - by_machine.keys(), absent))
+            word = absent(name)
+            if word and not where:
+                by_machine.update(dict.fromkeys(self._with_host - by_machine.keys(), word))
         return found
 
 

@@ -61,7 +61,7 @@ _QUARTILE, _MEDIAN = 0.25, 0.5
 _SLOWEST = 3  # runs of which the slowest is left out
 _STRAYS = 5  # runs of which one may differ less
 UNLIKELY = 0.01  # a node with runs that are dealt as rarely as this is not like the fleet either
-_ALMOST = 0.99  # the doubt of a node that is far out, but is not called anything
+_ALMOST = 0.99  # the distance of a node that is far out, but is not called anything
 _PRIOR = 4  # degrees of freedom for which the variance of a typical node counts
 
 
@@ -82,7 +82,7 @@ class Judged:
     high: float
     runs: int
     standing: Standing
-    doubt: float
+    distance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,14 @@ def fewest_runs(groups: Sequence[Members], nodes: int) -> dict[GroupKind, int]:
             n for n in count(FEWEST_RUNS) if _p_of_runs(np.ones(n), np.zeros((nodes - 1) * n)) <= allowed
         )
     return found
+
+
+def enough_runs(nodes: int) -> int:
+    """Return how many runs of each node are enough for one of them to be called slow in all work, whatever that is.
+
+    nodes: FEWEST_NODES or more, of one kind.
+    """
+    return fewest_runs([Members(kind, ()) for kind in _SHARES], nodes)["all"]
 
 
 def _alphas(groups: Sequence[Members]) -> dict[GroupKind, float]:
@@ -186,9 +194,9 @@ class _Sizes:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Nodes in a group, looked at for being slow. doubts: see result.Finding. unsure: whom more runs could tell."""
+    """Nodes in a group, looked at for being slow. distances: see result.Finding. unsure: whom more runs could tell."""
 
-    doubts: Mapping[int, float]
+    distances: Mapping[int, float]
     unsure: frozenset[int]
 
 
@@ -204,14 +212,14 @@ def _judge(centred: Floats, weights: Floats, alpha: float, least: float) -> Verd
         return Verdicts(math.nan, {}, able)
     nodes = {}
     for node, estimate in sizes.of.items():
-        doubts = {Standing.SLOW: slow.doubts.get(node, 0.0), Standing.FAST: fast.doubts.get(node, 0.0)}
-        standing = max(doubts, key=doubts.__getitem__)
-        doubt = doubts[standing]
-        if doubt < 1:
+        distances = {Standing.SLOW: slow.distances.get(node, 0.0), Standing.FAST: fast.distances.get(node, 0.0)}
+        standing = max(distances, key=distances.__getitem__)
+        distance = distances[standing]
+        if distance < 1:
             standing = Standing.UNSURE if node in slow.unsure | fast.unsure else Standing.ALIKE
         if counts[node] < FEWEST_RUNS:
             standing = Standing.FEW
-        nodes[node] = Judged(estimate.mean, *estimate.interval(), counts[node], standing, doubt)
+        nodes[node] = Judged(estimate.mean, *estimate.interval(), counts[node], standing, distance)
     return Verdicts(sizes.spread, nodes, able)
 
 
@@ -259,29 +267,29 @@ def _side(centred: Floats, weights: Floats, sizes: _Sizes | None, alpha: float, 
         return None
     able = np.flatnonzero(counts >= FEWEST_RUNS)
     centre = float(numbers[healthy].mean())
-    doubts, runs = {}, {}
+    distances, runs = {}, {}
     for node, place in zip(able.tolist(), places(numbers[able], _FLOOR), strict=True):
         runs[node] = scores[node][np.isfinite(scores[node])] - centre
         if place is not None and place.mean > 0:
             low, high = place.interval(1 - 2 * alpha)
             far, size = place.mean / max((high - low) / 2, least), sizes.of[node].mean
             is_said = _all_say_so(runs[node], size, least)
-            doubts[node] = far if is_said else max(0.0, min(far, size / least, _ALMOST))
-    return _dealt(doubts, runs, alpha)
+            distances[node] = far if is_said else max(0.0, min(far, size / least, _ALMOST))
+    return _dealt(distances, runs, alpha)
 
 
-def _dealt(doubts: dict[int, float], runs: Mapping[int, Floats], alpha: float) -> _Side:
+def _dealt(distances: dict[int, float], runs: Mapping[int, Floats], alpha: float) -> _Side:
     """Return the same, where those whose runs may have been dealt to them by chance are not called slow."""
-    usual = [own for node, own in runs.items() if doubts.get(node, 0.0) < 1]
+    usual = [own for node, own in runs.items() if distances.get(node, 0.0) < 1]
     others = np.concatenate(usual) if usual else np.array([])
     unsure = set()
-    for node in [node for node, doubt in doubts.items() if doubt >= 1]:
+    for node in [node for node, distance in distances.items() if distance >= 1]:
         chance = _p_of_runs(runs[node], others)
         if chance > alpha:
-            doubts[node] = _ALMOST
+            distances[node] = _ALMOST
             if chance <= UNLIKELY:
                 unsure.add(node)
-    return _Side(doubts, frozenset(unsure))
+    return _Side(distances, frozenset(unsure))
 
 
 def _all_say_so(runs: Floats, size: float, least: float) -> bool:

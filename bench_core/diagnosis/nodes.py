@@ -21,6 +21,7 @@ from bench_core.compare.labels import label, label_fields, short
 from bench_core.compare.loading import Reading
 from bench_core.compare.replicates import collect_replicates
 from bench_core.compare.result import QUANTITY, WORK, Key
+from bench_core.fleet.verification import RUN_OPTIONS
 from bench_core.history.store import moment
 from bench_core.machine.facts import Lasting, against, contradictions, gpu_models, known, lasting, shown
 from bench_core.records import IMPORTED, Clock, Row, Status, is_several, is_unchecked, type_of
@@ -34,15 +35,6 @@ Values = Mapping["WorkKey", Mapping[str, Mapping[str, float]]]  # by work, machi
 _IDENTITY = "cpu.identity"  # family, model and stepping: a difference is evidence, and no reason not to compare
 _CHOSEN = ("workload", "size", "dtype", "backend", "device")
 _WHO = ("backend", "implementation", "device", "threads")
-_OPTIONS = (
-    "preset",
-    "backends",
-    "seed",
-    "keyword",
-    "markers",
-    "budget",
-    "timeout",
-)  # those that change what a run does
 _FEW = 3  # fewer nodes of one kind are few enough to be a kind by mistake, such as of a missing DIMM
 _MOST_NAMED = 5
 _LONGEST_COMMIT = 9
@@ -117,13 +109,6 @@ def nodes_of(readings: Sequence[Reading]) -> list[Hardware]:
     if found:
         found[0] = replace(found[0], notes=(*found[0].notes, *unsure, *apart))
     return found
-
-
-def files_of(reading: Reading, run_id: str) -> RunFiles:
-    """Return the files beside a table if they describe a run of it, else empty ones."""
-    described = reading.files.about.get("run")
-    of = described.get("run_id") if isinstance(described, dict) else None
-    return reading.files if (of == run_id if of else len(reading.origins) == 1) else RunFiles()
 
 
 def _of(machines: Iterable[str], by_machine: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
@@ -246,7 +231,7 @@ def _facts_by_machine(readings: Iterable[Reading]) -> Mapping[str, Lasting]:
         for run_id, machine, *device in reading.rows.distinct("run_id", "machine", "device", "device_name"):
             devices.setdefault((run_id, machine), []).append((device[0], device[1]))
         for (run_id, machine), mine in devices.items():
-            for name, value in lasting(files_of(reading, run_id).facts, mine).items():
+            for name, value in lasting(reading.files_of(run_id).facts, mine).items():
                 # The smallest of several, so that the order of the runs does not matter.
                 facts = found.setdefault(machine, {})
                 facts[name] = min(facts.get(name, value), value)
@@ -327,13 +312,13 @@ class _Span:
 def _overlapping(readings: Iterable[Reading]) -> dict[str, str]:
     """Return the machines of which two runs overlap in time, each with a note that names them.
 
-    Runs that were measured in turns, and those that were resumed, are not looked at: their seconds do not tell when
-    they ended.
+    Runs of one series do not count as overlapping with each other: they were measured in turns. A run that was resumed
+    is not looked at: its seconds do not tell when it ended.
     """
     spans: dict[str, set[_Span]] = {}
     for reading in readings:
         for run_id, machine in reading.rows.distinct("run_id", "machine"):
-            spans.setdefault(machine, set()).update(_spans(run_id, files_of(reading, run_id).about))
+            spans.setdefault(machine, set()).update(_spans(run_id, reading.files_of(run_id).about))
     found = {}
     for machine, several in spans.items():
         if pair := _first_overlap(sorted(several)):
@@ -374,7 +359,7 @@ def _other_runs(machines: Sequence[str], readings: Iterable[Reading]) -> Iterato
     for reading in readings:
         for run_id, machine, commit, dirty in reading.rows.distinct("run_id", "machine", "git_commit", "git_dirty"):
             if machine in machines:
-                own = dict(_of_run(files_of(reading, run_id)))
+                own = dict(_of_run(reading.files_of(run_id)))
                 own |= {"git commit": commit[:_LONGEST_COMMIT] + "+" * bool(dirty)} if commit else {}
                 for name, text in own.items():
                     told.setdefault(name, {}).setdefault(machine, set()).add(text)
@@ -390,7 +375,7 @@ def _of_run(files: RunFiles) -> Iterator[tuple[str, str]]:
         yield "bench-core", short(shown("package.bench-core", version))
     options = files.about.get("options")
     given = options if isinstance(options, dict) else {}
-    for name in (name for name in _OPTIONS if name in given):
+    for name in (name for name in RUN_OPTIONS if name in given):
         yield f"option {name}", "none" if given[name] in (None, "", []) else short(shown(name, given[name]))
 
 

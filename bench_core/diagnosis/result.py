@@ -45,7 +45,7 @@ class Finding:
     """One node in one group.
 
     ratio: its time by that of the fleet, 1.05 is 5 % slower; of a rate the inverse; a median over works and runs. low,
-    high: the interval, at the confidence of the fleet. doubt: how far it is from the fleet, as a multiple of what is
+    high: the interval, at the confidence of the fleet. distance: how far it is from the fleet, as a multiple of what is
     called slow or fast: from 1 on it is.
     """
 
@@ -55,7 +55,7 @@ class Finding:
     high: float
     processes: int
     standing: Standing
-    doubt: float
+    distance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class NodeReport:
 
     standing: the worst of them, but that single pieces of work are never unsure. runs: how many processes it has
     measured in. causes: what its environment says, each a sentence: facts in which it differs from most other nodes.
-    doubt: the largest of its findings.
+    distance: the largest of its findings.
     """
 
     node: str
@@ -72,7 +72,7 @@ class NodeReport:
     runs: int
     findings: tuple[Finding, ...]
     causes: tuple[str, ...]
-    doubt: float
+    distance: float
 
     def said(self, of: Collection[Standing] = OFF) -> tuple[Finding, ...]:
         """Return what is slow or fast, but no part again of what is so itself: the largest groups first.
@@ -91,10 +91,11 @@ class NodeReport:
 class Fleet:
     """Nodes of one kind, which are compared with each other.
 
-    name: what they have in common. nodes: sorted by doubt, the most first. groups: all, then families, then works.
+    name: what they have in common. nodes: in the order of their standings, of each those first that are furthest from
+    the fleet. groups: all, then families, then works.
     alarm_rate: at most this share of healthy nodes is called slow or fast. confidence: of the intervals. least: a
-    difference below it is called nothing. reason: why no node is judged, "" if they are. unjudged: why none is in all
-    work or in a family, a sentence each.
+    difference below it is called neither slow nor fast. reason: why no node is judged, "" if they are. unjudged: why
+    none is in all work or in a family, a sentence each.
     """
 
     name: str

@@ -74,7 +74,7 @@ def _in_short(node: NodeReport, *of: Standing) -> str:
     All work comes first, then families: what is said of a family holds for more than one piece of work.
     """
     kinds = ("all", "family", "work")
-    said = sorted(node.said(of or OFF), key=lambda finding: (kinds.index(finding.group.kind), -finding.doubt))
+    said = sorted(node.said(of or OFF), key=lambda finding: (kinds.index(finding.group.kind), -finding.distance))
     ends = [f" ({text})" if (text := interval(f)) else "" for f in said]
     parts = [f"{change(f)}{end} in {short(f.group.label)}" for f, end in zip(said, ends, strict=True)]
     more = len(parts) - _MOST_FINDINGS

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_core.errors import BenchError, UsageError
-from bench_core.machine import host, kernel_files, nvml, topology
+from bench_core.machine import allotment, kernel_files, nvml, topology
 from bench_core.text import printable
 
 LOCKS = "BENCH_CORE_LOCKS"  # the environment variable that names another folder for the locks
@@ -63,7 +63,7 @@ class _Card:
 def usable(environ: Mapping[str, str] = os.environ) -> tuple[Device, ...]:
     """Return the devices that CUDA shows to a process with these variables, in its order.
 
-    A card in MIG mode is its slices. Raises NoDriver without a driver, UsageError if it is unclear which are meant.
+    A card in MIG mode is its slices. Raises NotTold without a driver, UsageError if it is unclear which are meant.
     """
     cards = _cards()
     every = [uuid for card in cards for uuid in card.parts]
@@ -184,7 +184,7 @@ def _is_for_all(folder: Path) -> bool:
 
 
 def _cards() -> list[_Card]:
-    """Return the cards that the driver lets this process see, in the order of their PCI addresses; raises NoDriver."""
+    """Return the cards that the driver lets this process see, in the order of their PCI addresses; raises NotTold."""
     handles = nvml.numbered()
     found = []
     for gpu, (_, handle) in zip(topology.read(handles).gpus, handles, strict=True):
@@ -245,7 +245,7 @@ def _shares(nodes: Sequence[int | None]) -> list[frozenset[int]]:
     No hardware thread is in two parts. nodes: the NUMA node of each device, None if unknown.
     """
     near = [_near(nodes, place) for place in range(len(nodes))]
-    return near if all(near) else [host.share_of_cpus(place, len(nodes)) for place in range(len(nodes))]
+    return near if all(near) else [allotment.share_of_cpus(place, len(nodes)) for place in range(len(nodes))]
 
 
 def _near(nodes: Sequence[int | None], place: int) -> frozenset[int]:
@@ -254,4 +254,4 @@ def _near(nodes: Sequence[int | None], place: int) -> frozenset[int]:
         return frozenset()
     cpus = kernel_files.numbers(kernel_files.read(f"/sys/devices/system/node/node{node}/cpulist") or "")
     alike = [other for other, its in enumerate(nodes) if its == node]
-    return host.share_of_cpus(alike.index(place), len(alike), cpus)
+    return allotment.share_of_cpus(alike.index(place), len(alike), cpus)

@@ -18,33 +18,16 @@ from bench_core.files import is_file, is_link, read_bytes, write_atomically
 from bench_core.fleet import outcomes
 from bench_core.fleet.alone import is_driven
 from bench_core.fleet.plan import FleetFolder, Plan, is_full
+from bench_core.fleet.problems import Fault, Kind, Problem
 from bench_core.fleet.reasons import Known, is_success, known_of, last_words, says_full
-from bench_core.fleet.verification import (
-    OPTIONS,
-    Fault,
-    Kind,
-    Place,
-    Verified,
-    require_no_link,
-    require_version,
-    verified,
-)
+from bench_core.fleet.verification import RUN_OPTIONS, Origin, Verified, require_version, verified
+from bench_core.results.integrity import require_no_link
 from bench_core.results.schema import RESULTS, RUN, SAMPLES
 from bench_core.text import harmless, printable
 
 _FILES = (RESULTS, SAMPLES, RUN)  # in the order in which they are written: a folder with a run.json is complete
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _MOST_ASIDE = 1000  # runs of one name that are set aside
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A problem of a node. part: the label of the part that has it, that of the node if all have. text: a sentence."""
-
-    node: str
-    part: str
-    kind: Kind
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +78,7 @@ class _Member:
     home: where its runs are copied to. refused: in its private folder.
     """
 
-    place: Place
+    origin: Origin
     home: Path
     known: Known
     runs: tuple[Verified, ...] = ()
@@ -103,7 +86,7 @@ class _Member:
     problems: tuple[Problem, ...] = ()
 
     def problem(self, kind: Kind, text: str) -> Problem:
-        return Problem(self.place.node, self.place.label, kind, harmless(text))
+        return Problem(self.origin.node, self.origin.label, kind, harmless(text))
 
     def without(self, faults: Mapping[Path, Fault]) -> _Member:
         """Return it without the runs that have these faults."""
@@ -121,7 +104,7 @@ class _Member:
         copy = self.home / path.name
         if is_link(self.home) or is_link(copy) or not is_file(copy / RESULTS):
             return text  # readers find none
-        return f"{text}; its copy in {self.place.label}/{path.name} is still read by everyone: move it away"
+        return f"{text}; its copy in {self.origin.label}/{path.name} is still read by everyone: move it away"
 
 
 def gather(folder: FleetFolder) -> Gathered:
@@ -133,16 +116,16 @@ def gather(folder: FleetFolder) -> Gathered:
     plan = folder.plan()
     driven = is_driven(folder)
     known = {node.label: known_of(folder, node.label, driven) for node in plan.nodes}
-    members = _alike([_member(folder, plan, place, known[place.node]) for place in _places(plan)])
+    members = _alike([_member(folder, plan, origin, known[origin.node]) for origin in _origins(plan)])
     usual = outcomes.Usual.of([member.runs for member in members])
     given, new = [], 0
     problems: list[Problem] = []
     for member in members:
         copied, kept, newly = _copy_all(member)
-        given.append(Given(member.place.node, member.place.label, copied, len(member.runs)))
+        given.append(Given(member.origin.node, member.origin.label, copied, len(member.runs)))
         problems += [*member.problems, *kept, *_missing(folder, plan, member), *_cases(member, usual)]
         new += newly
-    refused = tuple(Refused(m.place.node, m.place.label, path) for m in members for path in m.refused)
+    refused = tuple(Refused(m.origin.node, m.origin.label, path) for m in members for path in m.refused)
     gathered = Gathered(folder.path, plan.runs, tuple(given), tuple(problems), refused, new)
     lacking = set(gathered.lacking)
     of_nodes = [
@@ -163,20 +146,20 @@ def set_aside(folder: FleetFolder, gathered: Gathered) -> None:
         run.folder.rename(next(name for name in names if not name.exists()))
 
 
-def _places(plan: Plan) -> list[Place]:
-    """Return the place of each part of a plan."""
+def _origins(plan: Plan) -> list[Origin]:
+    """Return the origin of each part of a plan."""
     parts = [(part.label, node.label) for node in plan.nodes for part in node.parts]
     owners = dict(reversed(parts))  # of two nodes with one label the first
-    return [Place(label, node, owners) for label, node in parts]
+    return [Origin(label, node, owners) for label, node in parts]
 
 
-def _member(folder: FleetFolder, plan: Plan, place: Place, known: Known) -> _Member:
+def _member(folder: FleetFolder, plan: Plan, origin: Origin, known: Known) -> _Member:
     """Return a part with its runs, each of which was verified by itself."""
-    member = _Member(place, folder.path / place.label, known)
+    member = _Member(origin, folder.path / origin.label, known)
     member = replace(member, problems=tuple(_of_other_labels(folder, member)))
-    owner = place.owners[place.label]
-    if owner != place.node:
-        text = f"{owner} and {place.node} have one label, {place.label}: only the runs of {owner} are gathered"
+    owner = origin.owners[origin.label]
+    if owner != origin.node:
+        text = f"{owner} and {origin.node} have one label, {origin.label}: only the runs of {owner} are gathered"
         return replace(member, problems=(*member.problems, member.problem(Kind.LABEL, text)))
     runs, faults = [], {}
     for paths in _found(folder, member):
@@ -189,7 +172,7 @@ def _member(folder: FleetFolder, plan: Plan, place: Place, known: Known) -> _Mem
 
 def _found(folder: FleetFolder, member: _Member) -> list[list[Path]]:
     """Return where each complete run of a part is: in its private folder, in its copy, or in both, in this order."""
-    private = folder.complete(member.place.node, member.place.label)
+    private = folder.complete(member.origin.node, member.origin.label)
     copies = [] if is_link(member.home) else [file.parent for file in member.home.glob(f"*/{RUN}")]
     by_name: dict[str, list[Path]] = {}
     for path in (*private, *(path for path in copies if not is_link(path))):
@@ -202,7 +185,7 @@ def _usable(paths: Sequence[Path], plan: Plan, member: _Member) -> Verified:
     faults = []
     for path in paths:
         try:
-            run = verified(path, member.place)
+            run = verified(path, member.origin)
             require_version(run, plan, member.known.state)
         except Fault as fault:
             faults.append(fault)
@@ -213,9 +196,9 @@ def _usable(paths: Sequence[Path], plan: Plan, member: _Member) -> Verified:
 
 def _of_other_labels(folder: FleetFolder, member: _Member) -> Iterator[Problem]:
     """Yield a problem for each label other than its own under which a part has runs."""
-    own = folder.runs(member.place.node, member.place.label)
+    own = folder.runs(member.origin.node, member.origin.label)
     for label in sorted({file.parent.parent.name for file in own.parent.glob(f"*/*/{RUN}")} - {own.name}):
-        yield member.problem(Kind.LABEL, f"has runs that are labelled {member.place.told(label)}")
+        yield member.problem(Kind.LABEL, f"has runs that are labelled {member.origin.told(label)}")
 
 
 def _alike(members: Sequence[_Member]) -> list[_Member]:
@@ -248,7 +231,7 @@ def _alike(members: Sequence[_Member]) -> list[_Member]:
 def _differing(options: Sequence[str], usual: Sequence[str]) -> str:
     different = [
         f"{name} {printable(mine, 80)}, most others with {printable(theirs, 80)}"
-        for name, mine, theirs in zip(OPTIONS, options, usual, strict=True)
+        for name, mine, theirs in zip(RUN_OPTIONS, options, usual, strict=True)
         if mine != theirs
     ]
     return f"was measured with {'; '.join(different)}"
@@ -325,14 +308,14 @@ def _is_there(path: Path, content: bytes) -> bool:
 
 def _missing(folder: FleetFolder, plan: Plan, member: _Member) -> Iterator[Problem]:
     """Yield what is said of a part that has not given what it was asked for."""
-    place, count = member.place, len(member.runs)
-    if count >= plan.runs or place.owners[place.label] != place.node:
+    origin, count = member.origin, len(member.runs)
+    if count >= plan.runs or origin.owners[origin.label] != origin.node:
         return
-    unfinished = folder.unfinished(place.node, place.label)
+    unfinished = folder.unfinished(origin.node, origin.label)
     for run in unfinished:
         yield member.problem(Kind.UNFINISHED, f"{run.name}: {member.known.of_unfinished(_resume(folder))}")
-    log = last_words(folder.node(place.node) / place.label)
-    reasons = member.known.reasons(place.label, _resume(folder))
+    log = last_words(folder.node(origin.node) / origin.label)
+    reasons = member.known.reasons(origin.label, _resume(folder))
     if not reasons and not member.problems:  # else these are the reason
         is_telling = log and not is_success(log)
         reasons = [f"its log ends: {log}"] if is_telling else ["it is not known why"] * (not unfinished)
@@ -341,7 +324,7 @@ def _missing(folder: FleetFolder, plan: Plan, member: _Member) -> Iterator[Probl
     full = next((text for text in (*reasons, log) if says_full(text)), "")
     if full:
         yield member.problem(Kind.DISK, f"its disk was full: {full}")
-    elif is_full(folder.node(member.place.node)):
+    elif is_full(folder.node(member.origin.node)):
         yield member.problem(Kind.DISK, "the disk with its folder is full")
 
 

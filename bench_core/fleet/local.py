@@ -15,8 +15,7 @@ from bench_core.errors import UsageError
 from bench_core.fleet import devices
 from bench_core.fleet.engine import EngineError, JobState, Place, Places
 from bench_core.fleet.plan import FleetFolder, Order
-from bench_core.fleet.task import signal_name
-from bench_core.machine.nvml import NoDriver
+from bench_core.machine.nvml import NotTold
 from bench_core.text import no_such, printable
 
 _UNNAMED = "this computer"  # where the system has no name for it
@@ -39,7 +38,7 @@ class Local:
         """Return this computer; raises EngineError if it is unclear which GPUs CUDA_VISIBLE_DEVICES names."""
         try:
             gpus = len(devices.usable())
-        except NoDriver:
+        except NotTold:
             gpus = 0
         except UsageError as error:
             raise EngineError(str(error)) from None
@@ -84,11 +83,12 @@ class _Task:
         code = self._process.poll()
         if not code:
             return ""
+        ending = f"the task {child_process.ending(code)}"
         if code < 0:
-            return f"ended by {signal_name(-code)}"
+            return ending
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _MOST_SAID))
         lines = self._said.read().decode(errors="replace").split("\n")
-        return printable(next((line for line in reversed(lines) if line.strip()), f"exit code {code}"))
+        return printable(next((line for line in reversed(lines) if line.strip()), ending))
 
     def cancel(self) -> None:
         self._process.terminate()

@@ -54,7 +54,7 @@ _LONGEST_LOG = 1 << 16  # bytes at the end of a log in which its last line is lo
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Said:
     """What Slurm says of a job: its state, and why it waits or has ended, "" for no reason."""
 
     state: str
@@ -129,7 +129,7 @@ class Queue:
     clock: Callable[[], float] = time.monotonic
     ask: Callable[[list[str]], str] = field(default_factory=lambda: _ask)
     _open: set[str] = field(default_factory=set)
-    _seen: dict[str, Seen] = field(default_factory=dict)
+    _said: dict[str, Said] = field(default_factory=dict)
     _asked: float | None = None
     _error: EngineError | None = None
 
@@ -140,7 +140,7 @@ class Queue:
     def drop(self, job: str) -> None:
         self._open.discard(job)
 
-    def look(self, job: str) -> Seen | None:
+    def look(self, job: str) -> Said | None:
         """Return the newest that is known of a job; None if squeue does not know it.
 
         Raises EngineError for every job if Slurm has not answered.
@@ -151,7 +151,7 @@ class Queue:
             self._ask_anew()
         if self._error is not None:
             raise self._error
-        return self._seen.get(job)
+        return self._said.get(job)
 
     def _ask_anew(self) -> None:
         listed = f"--jobs={','.join(sorted(self._open, key=int))}"
@@ -161,7 +161,7 @@ class Queue:
         except EngineError as error:
             if "Invalid job id" not in str(error):  # so squeue says if it knows none of them any more
                 self._error = error
-        self._seen = jobs_of(answer.splitlines())
+        self._said = jobs_of(answer.splitlines())
 
 
 class _Job:
@@ -169,7 +169,7 @@ class _Job:
 
     def __init__(self, submitted: Any, queue: Queue) -> None:
         self._submitted, self._queue = submitted, queue
-        self._last = Seen("PENDING")
+        self._last = Said("PENDING")
         self._unknown = 0
         self._why: str | None = None  # None: it has not ended
         queue.add(self.id)
@@ -189,13 +189,13 @@ class _Job:
 
     def state(self) -> JobState:
         if self._why is None:
-            seen = self._look()
-            self._unknown = self._unknown + 1 if seen.state == _UNKNOWN else 0
-            if is_over(seen.state) or self._unknown >= _LOOKS:
+            said = self._look()
+            self._unknown = self._unknown + 1 if said.state == _UNKNOWN else 0
+            if is_over(said.state) or self._unknown >= _LOOKS:
                 self._queue.drop(self.id)
-                self._why = self._reason_of(seen)
-            elif seen.state != _UNKNOWN:
-                self._last = seen
+                self._why = self._reason_of(said)
+            elif said.state != _UNKNOWN:
+                self._last = said
         if self._why is not None:
             return JobState.ENDED
         return JobState.WAITING if self._last.state in _WAITING else JobState.RUNNING
@@ -214,36 +214,36 @@ class _Job:
         with contextlib.suppress(EngineError):  # it has ended since
             _ask(["scancel", *options, self.id])
 
-    def _look(self) -> Seen:
+    def _look(self) -> Said:
         """Return what Slurm says; what it said last if it does not answer, unless the result is there."""
         try:
             return self._queue.look(self.id) or self._by_accounting()
         except EngineError:
-            return Seen("COMPLETED") if self._has_result() else self._last
+            return Said("COMPLETED") if self._has_result() else self._last
 
-    def _by_accounting(self) -> Seen:
+    def _by_accounting(self) -> Said:
         """Return what sacct says, where accounting is on: squeue forgets a job some minutes after its end."""
         command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State", f"--jobs={self.id}"]
         with contextlib.suppress(EngineError):
             if state := _ask(command).split():
-                return Seen(state[0])  # of "CANCELLED by 1000"
-        return Seen(_UNKNOWN)
+                return Said(state[0])  # of "CANCELLED by 1000"
+        return Said(_UNKNOWN)
 
-    def _reason_of(self, seen: Seen) -> str:
+    def _reason_of(self, said: Said) -> str:
         """Return why a job has failed: Slurm's state and reason, and the last words of the task."""
-        if seen.state == _UNKNOWN:
+        if said.state == _UNKNOWN:
             return "" if self._has_result() else f"Slurm knows job {self.id} no longer"
-        if seen.state == "COMPLETED":
+        if said.state == "COMPLETED":
             return ""
-        said = [seen.state]
-        if seen.state == "FAILED":
-            said.append(self._exit_code() or seen.reason)
-        elif seen.state == "CANCELLED" and self._last.state in _WAITING and self._last.reason:
-            said.append(f"while it waited ({self._last.reason})")
-        elif seen.reason:
-            said.append(seen.reason)
-        words = last_line(self._submitted.paths.stderr) if seen.state in {"FAILED", "BOOT_FAIL"} else ""
-        return printable(": ".join(filter(None, [" ".join(filter(None, said)), words])))
+        words = [said.state]
+        if said.state == "FAILED":
+            words.append(self._exit_code() or said.reason)
+        elif said.state == "CANCELLED" and self._last.state in _WAITING and self._last.reason:
+            words.append(f"while it waited ({self._last.reason})")
+        elif said.reason:
+            words.append(said.reason)
+        last = last_line(self._submitted.paths.stderr) if said.state in {"FAILED", "BOOT_FAIL"} else ""
+        return printable(": ".join(filter(None, [" ".join(filter(None, words)), last])))
 
     def _has_result(self) -> bool:
         return bool(self._submitted.paths.result_pickle.exists())
@@ -306,13 +306,13 @@ def gpus_of(gres: str) -> int:
     return sum(int(count or 1) for count in counts)
 
 
-def jobs_of(lines: Iterable[str]) -> dict[str, Seen]:
+def jobs_of(lines: Iterable[str]) -> dict[str, Said]:
     """Return the jobs in the answer of squeue, by number: number|state|reason."""
     jobs = {}
     for line in lines:
         number, state, reason = (*map(str.strip, line.split("|", 2)), "", "")[:3]
         if number.isdecimal() and state:
-            jobs[number] = Seen(state.split()[0], "" if reason == "None" else reason)
+            jobs[number] = Said(state.split()[0], "" if reason == "None" else reason)
     return jobs
 
 

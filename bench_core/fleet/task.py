@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +27,7 @@ from bench_core.fleet import devices
 from bench_core.fleet.devices import Device, Lock
 from bench_core.fleet.plan import TOKEN, FleetFolder, Order, Part, PartState, State, is_full, is_superseded, write_state
 from bench_core.interrupts import Interrupts
-from bench_core.machine.nvml import NoDriver
+from bench_core.machine.nvml import NotTold
 from bench_core.results import schema
 from bench_core.run.replicate import last_error
 from bench_core.scratch import Scratch
@@ -139,7 +138,7 @@ class _Attempt:
     def why(self) -> str:
         """Return why it left no complete run."""
         if self.code < 0:
-            said = f"ended by {signal_name(-self.code)}"
+            said = f"the run {child_process.ending(self.code)}"
         elif is_full(self.log.parent):
             said = f"exit code {self.code}: the disk is full: {self._words()}"
         else:
@@ -233,7 +232,7 @@ class _Task:
         self._earlier.acquire(self._waits_for_earlier)
         try:
             self._devices = devices.usable()
-        except (NoDriver, UsageError) as error:
+        except (NotTold, UsageError) as error:
             self._no_devices = str(error)
         for part, ended in self._parts:
             self._started.append(ended)
@@ -347,14 +346,6 @@ def _journal(run: Path | None) -> tuple[int, int]:
     except OSError:  # the run is complete
         about = None
     return (about.st_size, about.st_mtime_ns) if about else (0, 0)
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal, "signal 40" for one without a name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,59 +3,26 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from bench_core.errors import TableError
-from bench_core.files import digest, is_link, read_bytes, read_text
 from bench_core.fleet.plan import Plan, State
-from bench_core.results.reader import read_rows
-from bench_core.results.schema import RESULTS, RUN, SAMPLES
+from bench_core.fleet.problems import Fault, Kind
+from bench_core.records import Row, Status
+from bench_core.results.integrity import Damage, Whole, whole
+from bench_core.results.schema import RUN
+from bench_core.results.traits import FIT
 from bench_core.text import printable, quoted
 from bench_core.units import counted
 
-OPTIONS = ("preset", "backends", "seed", "keyword", "markers", "budget", "timeout")  # alike on all nodes
-
-
-class Kind(StrEnum):
-    """What is wrong with a node, or odd about it."""
-
-    NOTHING = "nothing"
-    FEWER = "fewer runs"
-    UNFINISHED = "unfinished run"
-    DAMAGED = "damaged"
-    LABEL = "label"
-    OPTIONS = "other options"
-    VERSION = "other version"
-    DISK = "disk full"
-    KEPT = "not replaced"
-    COPY = "not copied"
-    MIXED = "other cases"  # than other runs of the same part
-    FAILED = "nothing measured"
-    FAILED_HERE = "failed here"
-    CASES = "fewer cases"  # than other nodes
-    CLOCK = "clock"
-
-    @property
-    def is_note(self) -> bool:
-        """Whether the runs can be used nevertheless."""
-        return self in {Kind.FAILED_HERE, Kind.CASES, Kind.CLOCK}
-
-
-class Fault(Exception):
-    """Why a run cannot be used."""
-
-    def __init__(self, kind: Kind, text: str) -> None:
-        self.kind, self.text = kind, text
-        super().__init__(text)
+# Those that change what a run does: alike on all nodes.
+RUN_OPTIONS = ("preset", "backends", "seed", "keyword", "markers", "budget", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Origin:
     """Where a run was found: the label of a part, and of its node. owners: the node of each label of the fleet."""
 
     label: str
@@ -79,7 +46,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A run that is what it says. options: the values of OPTIONS as JSON. cases: those planned, named for people."""
+    """A run that is what it says.
+
+    options: the values of RUN_OPTIONS as JSON. cases: those planned, by their names for people.
+    """
 
     folder: Path
     options: tuple[str, ...]
@@ -87,26 +57,22 @@ class Verified:
     cases: Mapping[str, Outcome]
 
 
-def verified(folder: Path, place: Place) -> Verified:
-    """Return a complete run, whose files belong together and are of this place; raises Fault."""
+def verified(folder: Path, origin: Origin) -> Verified:
+    """Return a complete run, whose files belong together and are of this origin; raises Fault."""
     try:
-        about = _about(folder)
-        run, options = about["run"], about["options"]
-        _require_unchanged(folder, about["files"])
-        machines, found, cases = _table(folder / RESULTS)
-        _require_sums(about, found)
-        other = next((name for name in (str(run["machine"]), *sorted(machines)) if name != place.label), None)
-        if other is not None:
-            raise Fault(Kind.LABEL, f"is labelled {place.told(other)}")
-        if run["run_id"] != folder.name:
-            raise Fault(Kind.DAMAGED, f"{RUN} is that of the run {quoted(str(run['run_id']))}")
-        shown = tuple(json.dumps(options.get(name)) for name in OPTIONS)
-        return Verified(folder, shown, str(run["git_commit"] or ""), cases)
-    except TableError as error:
-        raise Fault(Kind.DAMAGED, str(error).replace(f"{folder}/", "", 1)) from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"is not that of a run: {error}"
-        raise Fault(Kind.DAMAGED, printable(f"{RUN} {what}")) from None
+        run = whole(folder)
+    except Damage as damage:
+        raise Fault(Kind.DAMAGED, str(damage)) from None
+    if interrupted := run.statuses.get(Status.INTERRUPTED, 0):
+        raise Fault(Kind.DAMAGED, f"{counted(interrupted, 'case')} interrupted, and its journal is gone")
+    other = next((name for name in sorted(run.machines) if name != origin.label), None)
+    if other is not None:
+        raise Fault(Kind.LABEL, f"is labelled {origin.told(other)}")
+    options = run.about.get("options")
+    if not isinstance(options, dict):
+        raise Fault(Kind.DAMAGED, f"{RUN} lacks 'options'")
+    shown = tuple(json.dumps(options.get(name)) for name in RUN_OPTIONS)
+    return Verified(folder, shown, str(run.run.get("git_commit") or ""), _cases(run))
 
 
 def require_version(run: Verified, plan: Plan, state: State | None) -> None:
@@ -117,57 +83,26 @@ def require_version(run: Verified, plan: Plan, state: State | None) -> None:
         raise Fault(Kind.VERSION, f"is of bench-core {printable(state.version, 40)}, the fleet of {plan.version}")
 
 
-def require_no_link(path: Path) -> None:
-    """Raise TableError for a symbolic link: it could lead to any file of this computer."""
-    if is_link(path):
-        raise TableError(path, "a symbolic link, which is not followed")
-
-
-def _about(folder: Path) -> Mapping[str, Any]:
-    """Return run.json; raises TableError, TypeError."""
-    path = folder / RUN
-    require_no_link(path)
-    try:
-        about = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise TableError(path, f"not JSON: {printable(str(error), 80)}") from None
-    if not isinstance(about, dict):
-        raise TypeError("not an object")
-    return about
-
-
-def _require_unchanged(folder: Path, files: Mapping[str, Any]) -> None:
-    """Raise Fault or TableError unless both tables have the sha256 that run.json says; KeyError, TypeError."""
-    for name in (RESULTS, SAMPLES):
-        path = folder / name
-        require_no_link(path)
-        if digest(read_bytes(path)) != files[name]["sha256"]:
-            text = f"{name} has not the sha256 that {RUN} says: it was changed or cut off, or is of another run"
-            raise Fault(Kind.DAMAGED, text)
-
-
-def _table(path: Path) -> tuple[set[str], int, dict[str, Outcome]]:
-    """Return the machines in a results.csv, the number of its cases, and what became of each; raises TableError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whoever reads the gathered table is warned
-        rows = read_rows(path)
-    # Without the threads: of a case without a value they are not known.
-    by_case = {row.identity: row for row in rows}
-    cases = {
-        f"{r.workload} {r.size} {r.dtype} {r.who} {r.device} ({r.case_id})": Outcome(
-            r.status, r.reason or r.reason_code
-        )
-        for r in by_case.values()
+def _cases(run: Whole) -> dict[str, Outcome]:
+    """Return what became of each case, by its name for people."""
+    alike: dict[str, list[Row]] = {}
+    for row in {row.identity: row for row in run.rows if not row.workload.endswith(FIT)}.values():
+        name = f"{row.workload} {row.size} {row.dtype} {row.who} {row.device}"
+        alike.setdefault(f"{name} ({row.case_id})", []).append(row)
+    return {
+        f"{name}{threads}": Outcome(row.status, row.reason or row.reason_code)
+        for name, rows in alike.items()
+        for threads, row in _by_threads(rows)
     }
-    return {row.machine for row in rows}, len(by_case), cases
 
 
-def _require_sums(about: Mapping[str, Any], found: int) -> None:
-    """Raise Fault unless plan, statuses and table have equally many cases, all of them finished."""
-    planned, statuses = about["planned"], about["statuses"]
-    summed = sum(statuses.values())
-    if not planned == summed == found:
-        text = f"{planned} cases are planned, {summed} have a status and {found} are in {RESULTS}"
-        raise Fault(Kind.DAMAGED, text)
-    if statuses.get("interrupted"):
-        raise Fault(Kind.DAMAGED, f"{counted(statuses['interrupted'], 'case')} interrupted, and its journal is gone")
+def _by_threads(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of cases that differ only in their threads, each with what tells its case from the others.
+
+    The one with most threads has "": it is, as a rule, that of all cores. Its number is no part of its name, because
+    other nodes have other cores, and because the row of a case that never began lacks the number. Of any other case it
+    is known, as it was planned.
+    """
+    first, *fewer = sorted(rows, key=lambda row: -math.inf if row.threads is None else -row.threads)
+    yield "", first
+    yield from ((f" {row.threads}t", row) for row in fewer)

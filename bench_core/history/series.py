@@ -40,13 +40,12 @@ from bench_core.history.changes import (
 )
 from bench_core.history.query import POINT, SERIES, History
 from bench_core.history.store import agreed, as_texts, moment
-from bench_core.machine.facts import LASTING, VOLATILE, Lasting, lasting, shown_text, valid
+from bench_core.machine.facts import LASTING, VOLATILE, Lasting, absent, lasting, shown_text, valid
 from bench_core.records import Clock, Fact, Status, is_quantity, is_unchecked
 from bench_core.results.run_files import RunFiles
 from bench_core.text import printable
 from bench_core.units import significant
 
-_ABSENT = {"package.": "not installed", "env.": "unset"}  # what it means that a fact is absent, by how its name begins
 _order = attrgetter("started_at", "run_id")
 
 Facts = Mapping[str, str]  # by name, as texts as a store holds them
@@ -251,7 +250,7 @@ def series_of_readings(readings: Iterable[Reading], keep: Keep = is_by_wall) -> 
         for number, (run_id, started_at, *rest) in zip(numbers.tolist(), cells, strict=True):
             found[number] += _points(run_id, moment(started_at), *rest)
         for run_id, machine in rows.distinct("run_id", "machine"):
-            runs.setdefault((run_id, machine), _files_of(run_id, reading))
+            runs.setdefault((run_id, machine), reading.files_of(run_id))
 
     @functools.cache  # all series of a run ask for them
     def facts_of(run_id: str, machine: str) -> tuple[Facts, Mapping[str, Facts]]:
@@ -329,13 +328,6 @@ def _place(subject: Subject) -> list[tuple[bool, Any]]:
     return [(value is None, value) for value in astuple(subject)]
 
 
-def _files_of(run_id: str, reading: Reading) -> RunFiles:
-    """Return the files beside a table if they describe a run of it, else empty ones. A machine may have a new name."""
-    described = reading.files.about.get("run")
-    of = described.get("run_id") if isinstance(described, dict) else None
-    return reading.files if (of == run_id if of else len(reading.origins) == 1) else RunFiles()
-
-
 def _points(run_id: str, started_at: datetime | None, value: float | None, *rest: Any) -> Iterator[Point]:
     """Yield a point unless it has no time, or its value is no quantity."""
     if started_at is not None and value is not None and is_quantity(value):
@@ -411,7 +403,7 @@ def _shown(name: str, of: Environment, *, is_whole: bool) -> str:
     text = of.worker.get(name, of.host.get(name))
     if text is not None:
         return printable(shown_text(name, text), 200)
-    return next((word for start, word in _ABSENT.items() if is_whole and name.startswith(start)), "")
+    return absent(name) if is_whole else ""
 
 
 def _step(points: Sequence[Point], start: int, change: Change) -> Event:

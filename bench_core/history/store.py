@@ -372,11 +372,9 @@ def _read(table: Path, notes: list[str]) -> dict[str, tuple[pyarrow.Table, pyarr
     runs, numbers = rows.groups(("run_id", "machine"))
     if not runs:
         raise TableError(table, "no rows")
-    described = about.about.get("run")
-    of = (described.get("run_id"), described.get("machine")) if isinstance(described, dict) else None
     parts = {}
     for number, run in enumerate(runs):
-        known = about if (of == run if of else len(runs) == 1) else RunFiles()
+        known = about if about.are_of(*run, is_only=len(runs) == 1) else RunFiles()
         mine = rows.only(numbers == number)
         month = _month(min(str(text) for (text,) in mine.distinct("started_at")))
         place = f"machine={_named(run[1])}/month={month}/{_named(run[0])}"

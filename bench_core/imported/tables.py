@@ -1,6 +1,6 @@
 """Make the folder of a run of what another program has measured: results.csv, samples.csv, run.json.
 
-All rows carry the flags NO_REFERENCE and IMPORTED: this suite has neither measured them nor checked any answer.
+All rows carry the flags UNCHECKED and IMPORTED: this suite has neither measured them nor checked any answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench_core.imported.formats import Source
 from bench_core.machine.environment import env_id, facts_to_json
 from bench_core.records import (
     IMPORTED,
-    NO_REFERENCE,
+    UNCHECKED,
     Cache,
     Case,
     Clock,
@@ -138,7 +138,7 @@ def _rows(run: Run, entry: Entry, contents: Imported, workers: str) -> Iterator[
             processes=1 if is_ok else None,
             inner_loops=quantity.inner_loops,
             bytes=entry.bytes,
-            flags=";".join([NO_REFERENCE, IMPORTED, *(["single_run"] if is_ok else [])]),
+            flags=";".join([UNCHECKED, IMPORTED, *(["single_run"] if is_ok else [])]),
             status=entry.status,
             reason_code=entry.reason_code,
             reason=entry.reason,

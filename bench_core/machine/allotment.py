@@ -1,4 +1,4 @@
-"""What this process may use of its computer: hardware threads, a quota of CPU time, memory, and who sets the limit.
+"""What this process may use of its computer: hardware threads, cores, CPU time, memory, and who sets the limit.
 
 Asked are the affinity, the control groups of both versions (cgroups(7)) at every level, `ulimit`, and, where none of
 them limits anything, the variables in which a batch system or a pod states what the job was given.
@@ -143,6 +143,47 @@ def _job_cpus() -> Iterator[tuple[float, str]]:
                 break
 
 
+@functools.cache
+def usable_cores() -> int:
+    """Return the number of physical cores that this process may use, given its affinity, its quota and its job."""
+    limits = [allowed_cores()]
+    if allowed := quota().value:
+        limits.append(int(allowed))
+    if threads := given().value:
+        limits.append(_cores_behind(threads))
+    return max(1, min(limits))
+
+
+def allowed_cores() -> int:
+    """Return the number of physical cores in this process's affinity, which a quota lets run for a part of the time."""
+    allowed = cpus()
+    # Hardware threads of one core share its arithmetic units; the kernel lists them as siblings.
+    siblings = [read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
+    return len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
+
+
+def share_of_cpus(part: int, parts: int, among: frozenset[int] | None = None) -> frozenset[int]:
+    """Return the hardware threads of one of several equal parts of the cores in this process's affinity.
+
+    Empty if there are fewer cores than parts. The hardware threads of a core are in one part. among: only these
+    hardware threads are parted, such as those of a NUMA node; None for all.
+    """
+    allowed = cpus()
+    cores: dict[str, list[int]] = {}
+    for cpu in sorted(allowed if among is None else allowed & among):
+        siblings = read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or f"{cpu}"
+        cores.setdefault(siblings, []).append(cpu)
+    each = len(cores) // parts
+    chosen = list(cores.values())[part * each : (part + 1) * each]
+    return frozenset(cpu for core in chosen for cpu in core)
+
+
+def _cores_behind(threads: float) -> int:
+    """Estimate the cores of `threads` hardware threads by the machine's ratio, if the kernel lists no siblings."""
+    logical = logical_cpus()
+    return max(1, round(threads * min(1.0, (physical_cores() or logical) / logical)))
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -168,6 +209,12 @@ def memory() -> Fact:
     if not any(bytes_ < (total or _UNLIMITED) for bytes_, _ in limits):
         limits += _job_memory()
     return Fact(*min(limits)) if limits else Fact(reason=f"no limit is set, {kernel_files.why_unread('/proc/meminfo')}")
+
+
+def memory_limit() -> int | None:
+    """Return the memory that this process may use, in bytes; None if the system does not tell."""
+    limit: int | None = memory().value
+    return limit
 
 
 def memory_left() -> int | None:

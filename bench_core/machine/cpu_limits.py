@@ -159,7 +159,7 @@ def read() -> CpuLimits:
     may_be_virtual = "hypervisor" in flags or "sse2" not in flags
     return limits_of(
         flags,
-        cores=len(allotment.cpus()) if may_be_virtual else host.allowed_cores(),
+        cores=len(allotment.cpus()) if may_be_virtual else allotment.allowed_cores(),
         frequency=host.highest_frequency().value,
         vector_length=host.vector_length(),
         memory_bandwidth=smbios.memory_bandwidth().value,

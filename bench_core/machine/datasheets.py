@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-_TERA = 1e12
+from bench_core.records import SPLIT
 
-# The precision of float32 products that are sums of three TF32 products each, as accurate as float32 (NVIDIA CUTLASS,
-# example 27, "3xTF32").
-THREE_TF32 = "3xtf32"
+_TERA = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +138,12 @@ def computed_in(dtype: str, precision: str) -> tuple[str, str]:
 def peak_flops(device_name: str, dtype: str, precision: str = "ieee") -> float | None:
     """Return the dense peak of a device in a format, in FLOP/s; None if the device or the format is not in the table.
 
-    Under `THREE_TF32` it is a third of the TF32 peak, or the peak of the format itself if that is higher.
+    Under `SPLIT` it is a third of the TF32 peak, or the peak of the format itself if that is higher.
     """
     sheet = SHEETS.get(device_name)
     dtype, precision = computed_in(dtype, precision)
     own = sheet.flops.get("tf32" if precision == "tf32" else dtype) if sheet else None
-    third = sheet.flops.get("tf32", 0.0) / 3 if sheet and precision == THREE_TF32 else 0.0
+    third = sheet.flops.get("tf32", 0.0) / 3 if sheet and precision == SPLIT else 0.0
     peak = max(own or 0.0, third)
     return peak * _TERA or None
 

@@ -169,7 +169,7 @@ def _cpu() -> Facts:
         "cpu.cores": _present(allotment.physical_cores(), "psutil.cpu_count"),
         "cpu.core_kinds": processor.kinds(),
         "cpu.threads": _present(allotment.logical_cpus(), "psutil.cpu_count"),
-        "cpu.cores_usable": Fact(host.usable_cores(), "affinity, physical cores, quota and job"),
+        "cpu.cores_usable": Fact(allotment.usable_cores(), "affinity, physical cores, quota and job"),
         "cpu.affinity": _affinity(),
         "cpu.quota": allotment.quota(),
         "cpu.given": allotment.given(),

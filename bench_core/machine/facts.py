@@ -62,6 +62,14 @@ def known(facts: Mapping[str, Fact], name: str) -> Any:
     return facts.get(name, Fact()).value
 
 
+def absent(name: str) -> str:
+    """Return what it means that a fact is not among known ones: of a package "not installed", of a variable "unset".
+
+    It is "" for any other fact: nothing is known of it.
+    """
+    return "not installed" if name.startswith("package.") else "unset" if name.startswith("env.") else ""
+
+
 def is_model(name: str) -> bool:
     """Whether a name may be that of a CPU model: "arm" is an architecture, which an M1 and an M2 share."""
     return not _NO_MODEL.fullmatch(name)
@@ -197,6 +205,11 @@ def _memory_node(node: Mapping[str, Any]) -> str:
 
 
 _PARTS = {"cpu.core_kinds": kind_of_core, "memory.nodes": _memory_node}
+
+
+def cuda_version(number: int) -> str:
+    """Return CUDA's version number, 1000 major + 10 minor, as "major.minor"."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -1,4 +1,4 @@
-"""The computer that this process runs on: cores, caches, threads, clocks, memory in use, and signs of other load.
+"""The computer that this process runs on: caches, threads, clocks, memory in use, and signs of other load.
 
 No function needs an array library, and none raises where the system does not tell something.
 """
@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import re
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -63,53 +62,6 @@ def malloc_facts() -> Facts:
 def thread_environ(threads: int) -> dict[str, str]:
     """Return the variables that limit every known thread pool; set them before the library is imported."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
-
-
-@functools.cache
-def usable_cores() -> int:
-    """Return the number of physical cores that this process may use, given its affinity, its quota and its job."""
-    limits = [allowed_cores()]
-    if quota := allotment.quota().value:
-        limits.append(int(quota))
-    if given := allotment.given().value:
-        limits.append(_cores_behind(given))
-    return max(1, min(limits))
-
-
-def allowed_cores() -> int:
-    """Return the number of physical cores in this process's affinity, which a quota lets run for a part of the time."""
-    allowed = allotment.cpus()
-    # Hardware threads of one core share its arithmetic units; the kernel lists them as siblings.
-    siblings = [read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
-    return len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
-
-
-def share_of_cpus(part: int, parts: int, among: frozenset[int] | None = None) -> frozenset[int]:
-    """Return the hardware threads of one of several equal parts of the cores in this process's affinity.
-
-    Empty if there are fewer cores than parts. The hardware threads of a core are in one part. among: only these
-    hardware threads are parted, such as those of a NUMA node; None for all.
-    """
-    allowed = allotment.cpus()
-    cores: dict[str, list[int]] = {}
-    for cpu in sorted(allowed if among is None else allowed & among):
-        siblings = read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or f"{cpu}"
-        cores.setdefault(siblings, []).append(cpu)
-    each = len(cores) // parts
-    chosen = list(cores.values())[part * each : (part + 1) * each]
-    return frozenset(cpu for core in chosen for cpu in core)
-
-
-def _cores_behind(threads: float) -> int:
-    """Estimate the cores of `threads` hardware threads by the machine's ratio, if the kernel lists no siblings."""
-    logical = allotment.logical_cpus()
-    return max(1, round(threads * min(1.0, (allotment.physical_cores() or logical) / logical)))
-
-
-def memory_limit() -> int | None:
-    """Return the memory that this process may use, in bytes; None if the system does not tell."""
-    limit: int | None = allotment.memory().value
-    return limit
 
 
 @functools.cache
@@ -275,14 +227,6 @@ def _of_every_core(name: str) -> Fact:
     source = f"/sys/devices/system/cpu/cpu*/cpufreq/{name}"
     words = {text for path in matching(source) if (text := read(path))}
     return Fact(",".join(sorted(words)), source) if words else Fact(reason=f"no {source}")
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal: "SIGKILL" for 9; "signal 40" for 40, which has no name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def blas_library() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from bench_core.records import Fact
 
 ROOT = Path("/")
+_ENTRY = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")  # of a list of CPUs
 
 
 def read_bytes(path: str) -> bytes | None:
@@ -86,10 +87,12 @@ def located(path: str) -> Path:
 
 
 def numbers(text: str) -> frozenset[int]:
-    """Return the numbers of a list such as "0-3,8"; none for a text that is no such list."""
+    """Return the numbers of a list such as "0-3,8"; none if anything in it is neither a number nor a range."""
     found: set[int] = set()
-    for first, last in re.findall(r"(\d{1,6})(?:-(\d{1,6}))?(?:,|$)", text):
-        found.update(range(int(first), int(last or first) + 1))
+    for entry in text.split(","):
+        if (match := _ENTRY.fullmatch(entry.strip())) is None:
+            return frozenset()
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return frozenset(found)
 
 

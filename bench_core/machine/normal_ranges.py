@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from bench_core.machine import datasheets
+from bench_core.machine.pcie import Link
 
 LEAST, MOST = 0.8, 1.1  # of the published values
 # Shares of the datasheet that the values below reach: bfloat16 products 0.51 (MI300X) to 0.87 (A100), except GeForce
@@ -31,17 +32,6 @@ _LINK_SOURCE = (
     "0.75 to 0.95 of the link: A100 25.9 of 31.5 GB/s (microsoft/superbench-results v0.4.0), H100 51 and H200 55 of 63 "
     "GB/s (Azure/AI-benchmarking-guide), RTX 4090 24 to 27 of 31.5 GB/s (NVIDIA/nvbandwidth#15)"
 )
-
-# Bandwidth of one lane in one direction, in B/s, by generation: transfers per second x encoding (8b/10b, 128b/130b,
-# 242B/256B flits) / 8. Source: PCI-SIG, PCI Express Base Specification 1.1, 2.1, 3.1, 4.0, 5.0, 6.0.
-_LANE = {
-    1: 2.5e9 * 8 / 10 / 8,
-    2: 5e9 * 8 / 10 / 8,
-    3: 8e9 * 128 / 130 / 8,
-    4: 16e9 * 128 / 130 / 8,
-    5: 32e9 * 128 / 130 / 8,
-    6: 64e9 * 242 / 256 / 8,
-}
 
 # Boards that are delivered with ECC off: published values are without ECC, which takes a part of GDDR's bandwidth.
 ECC_OFF_AS_DELIVERED = frozenset({"NVIDIA GeForce RTX 4090"})
@@ -65,23 +55,6 @@ class Range:
     low: float
     high: float
     source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A PCIe link: its generation and its lanes."""
-
-    generation: int
-    lanes: int
-
-    @property
-    def rate(self) -> float | None:
-        """Bandwidth in one direction in B/s, without packet overhead; None for an unknown generation."""
-        lane = _LANE.get(self.generation)
-        return None if lane is None else lane * self.lanes
-
-    def __str__(self) -> str:
-        return f"PCIe {self.generation}.0 x{self.lanes}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,15 @@ from typing import Any
 
 from bench_core.errors import BenchError
 from bench_core.machine import host
-from bench_core.machine.facts import NO_CONTAINER
+from bench_core.machine.facts import NO_CONTAINER, cuda_version
 from bench_core.records import Fact, Facts
+from bench_core.text import decoded
 
-# Names of the bits nvmlClocksEventReason*. _THROTTLED: power or heat limits the clocks. _OTHER: the GPU is idle, or a
-# setting limits its clocks.
+# Names of the bits nvmlClocksEventReason*. _LIMITED: power, heat or a fault limits the clocks. _OTHER: the GPU is idle,
+# or a setting limits its clocks.
 _OTHER = {0x1: "idle", 0x2: "application_clocks", 0x10: "sync_boost", 0x100: "display_clocks"}
 _POWER_CAP = "power_cap"
-_THROTTLED = {
+_LIMITED = {
     0x4: _POWER_CAP,
     0x8: "hardware_slowdown",
     0x20: "software_thermal",
@@ -39,7 +40,7 @@ _UNCORRECTED, _SINCE_MADE = 1, 1  # nvmlMemoryErrorType_t; nvmlEccCounterType_t:
 _MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}  # by nvmlValueType_t
 
 
-class NoDriver(BenchError):
+class NotTold(BenchError):
     """NVML, a device or a single fact is not available; the text says why."""
 
 
@@ -57,14 +58,14 @@ class GpuState:
     other_processes: int | None = None
 
     @property
-    def throttled(self) -> bool:
-        """Whether heat or power limits the clock."""
-        return any(reason in _THROTTLED.values() for reason in self.reasons)
+    def is_limited(self) -> bool:
+        """Whether heat, a power limit or a fault of the hardware limits the clock."""
+        return any(reason in _LIMITED.values() for reason in self.reasons)
 
     @property
-    def is_slowed(self) -> bool:
-        """Whether anything but the power limit does: heat, or a fault of the hardware."""
-        return any(reason in _THROTTLED.values() and reason != _POWER_CAP for reason in self.reasons)
+    def is_limited_by_heat_or_fault(self) -> bool:
+        """Whether anything but the power limit, which the work itself reaches, limits the clock."""
+        return any(reason in _LIMITED.values() and reason != _POWER_CAP for reason in self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def facts(uuid: str | None) -> Facts:
     """
     try:
         nvml, handle = _nvml(), _find(_bare(uuid))
-    except NoDriver as error:
+    except NotTold as error:
         return {"gpu.driver": Fact(reason=str(error))}
     return {name: _ask(source, ask, nvml, handle) for name, (source, ask) in _QUERIES.items()}
 
@@ -134,12 +135,12 @@ def _located(uuid: str | None) -> tuple[Any, _Handle] | None:
         return None
     try:
         return _nvml(), _find(_bare(uuid))
-    except NoDriver:
+    except NotTold:
         return None
 
 
 def cards() -> list[Facts]:
-    """Return the facts of every card that answers, visible to CUDA or not, its number first; raises NoDriver."""
+    """Return the facts of every card that answers, visible to CUDA or not, its number first; raises NotTold."""
     nvml = _nvml()
     found = []
     for number, card in numbered():
@@ -150,24 +151,24 @@ def cards() -> list[Facts]:
 
 
 def numbered() -> list[tuple[int, Any]]:
-    """Return the driver's number and the handle of every card that answers, visible to CUDA or not; raises NoDriver."""
+    """Return the driver's number and the handle of every card that answers, visible to CUDA or not; raises NotTold."""
     return [(number, card.value) for number, card in _listed(_nvml()) if card.value is not None]
 
 
 def silent() -> list[Silent]:
-    """Return the cards that the driver counts, but tells nothing of; raises NoDriver."""
+    """Return the cards that the driver counts, but tells nothing of; raises NotTold."""
     listed = _listed(_nvml())
     return [Silent(number, card.reason.partition(": ")[2]) for number, card in listed if card.value is None]
 
 
 def whole_card(uuid: str | None) -> tuple[int, Any]:
-    """Return the driver's number and the handle of the card with this UUID; raises NoDriver, also for a MIG slice."""
+    """Return the driver's number and the handle of the card with this UUID; raises NotTold, also for a MIG slice."""
     handle = _find(_bare(uuid))
     if handle.shared:
-        raise NoDriver("MIG is on: slices of a card have no link to other cards")
+        raise NotTold("MIG is on: slices of a card have no link to other cards")
     number = ask("nvmlDeviceGetIndex", handle.card)
     if number.value is None:
-        raise NoDriver(number.reason)
+        raise NotTold(number.reason)
     return number.value, handle.card
 
 
@@ -214,27 +215,28 @@ def visible_devices(value: str) -> Fact:
 
 @functools.cache
 def _nvml() -> Any:
-    """Return the pynvml module, initialised once per process; raises NoDriver."""
+    """Return the pynvml module, initialised once per process; raises NotTold."""
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
-        raise NoDriver("nvidia-ml-py is not installed") from None
+        raise NotTold("nvidia-ml-py is not installed") from None
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        raise NoDriver(f"no NVIDIA driver: {error}") from None
+        raise NotTold(f"no NVIDIA driver: {error}") from None
     return nvml
 
 
 @functools.cache
 def _find(uuid: str) -> _Handle:
-    """Return the handle of the only device whose UUID starts with `uuid`; raises NoDriver."""
+    """Return the handle of the only device whose UUID starts with `uuid`; raises NotTold."""
     nvml = _nvml()
     if not uuid:
-        raise NoDriver("the array library does not report the UUID of its device")
-    found = [handle for handle in _handles(nvml) if _bare(_text(nvml.nvmlDeviceGetUUID(handle.part))).startswith(uuid)]
+        raise NotTold("the array library does not report the UUID of its device")
+    uuids = ((handle, _bare(decoded(nvml.nvmlDeviceGetUUID(handle.part)))) for handle in _handles(nvml))
+    found = [handle for handle, own in uuids if own.startswith(uuid)]
     if len(found) != 1:
-        raise NoDriver(f"the driver has {len(found) or 'no'} devices with the UUID of this one")
+        raise NotTold(f"the driver has {len(found) or 'no'} devices with the UUID of this one")
     return found[0]
 
 
@@ -269,7 +271,7 @@ def _ask(source: str, query: Callable[..., Any], *arguments: Any) -> Fact:
         return Fact(query(*arguments), source)
     except nvml.NVMLError as error:
         return Fact(reason=f"{source}: {error}")
-    except NoDriver as error:
+    except NotTold as error:
         return Fact(reason=f"{source}: {error}")
     except AttributeError:  # the function came with a later nvidia-ml-py
         return Fact(reason=f"{source}: unknown to this nvidia-ml-py")
@@ -280,16 +282,12 @@ def _bare(uuid: str | None) -> str:
     return (uuid or "").upper().removeprefix("GPU-").removeprefix("MIG-").replace("-", "")
 
 
-def _text(raw: bytes | str) -> str:
-    return raw.decode() if isinstance(raw, bytes) else raw
-
-
 def _reasons(nvml: Any, handle: _Handle) -> list[str]:
     try:
         bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle.card)
     except nvml.NVMLError_FunctionNotFound:  # the old name, for drivers before 535
         bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle.card)
-    return [word for bit, word in sorted((_OTHER | _THROTTLED).items()) if bits & bit]
+    return [word for bit, word in sorted((_OTHER | _LIMITED).items()) if bits & bit]
 
 
 def _other_processes(nvml: Any, handle: _Handle) -> int:
@@ -298,7 +296,7 @@ def _other_processes(nvml: Any, handle: _Handle) -> int:
     if os.getpid() in pids or not pids:
         return len(pids) - (os.getpid() in pids)
     if host.container().value != NO_CONTAINER:
-        raise NoDriver(f"{len(pids)} processes, perhaps including this one: a container hides process ids")
+        raise NotTold(f"{len(pids)} processes, perhaps including this one: a container hides process ids")
     return len(pids)
 
 
@@ -313,23 +311,19 @@ def _power(nvml: Any, handle: _Handle) -> float:
 
 
 def _require_whole_card(handle: _Handle) -> None:
-    """Raise NoDriver for a card in MIG mode: it reports the power of all slices together."""
+    """Raise NotTold for a card in MIG mode: it reports the power of all slices together."""
     if handle.shared:
-        raise NoDriver("the card reports only the sum over its MIG slices")
-
-
-def _cuda_version(nvml: Any, _: _Handle) -> str:
-    number = nvml.nvmlSystemGetCudaDriverVersion()
-    return f"{number // 1000}.{number % 1000 // 10}"
+        raise NotTold("the card reports only the sum over its MIG slices")
 
 
 _Query = Callable[[Any, _Handle], Any]
 _QUERIES: dict[str, tuple[str, _Query]] = {
     f"gpu.{name}": (source, query)
     for name, source, query in (
-        ("name", "nvmlDeviceGetName", lambda n, h: _text(n.nvmlDeviceGetName(h.part))),
-        ("driver", "nvmlSystemGetDriverVersion", lambda n, _: _text(n.nvmlSystemGetDriverVersion())),
-        ("driver_cuda", "nvmlSystemGetCudaDriverVersion", _cuda_version),
+        ("name", "nvmlDeviceGetName", lambda n, h: decoded(n.nvmlDeviceGetName(h.part))),
+        ("driver", "nvmlSystemGetDriverVersion", lambda n, _: decoded(n.nvmlSystemGetDriverVersion())),
+        ("driver_cuda", "nvmlSystemGetCudaDriverVersion",
+         lambda n, _: cuda_version(n.nvmlSystemGetCudaDriverVersion())),
         ("memory", "nvmlDeviceGetMemoryInfo", lambda n, h: n.nvmlDeviceGetMemoryInfo(h.part).total),
         ("sm_clock", "nvmlDeviceGetClockInfo", lambda n, h: n.nvmlDeviceGetClockInfo(h.card, _SM) * 1e6),
         ("sm_clock_max", "nvmlDeviceGetMaxClockInfo", lambda n, h: n.nvmlDeviceGetMaxClockInfo(h.card, _SM) * 1e6),

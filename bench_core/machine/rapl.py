@@ -24,7 +24,7 @@ class Package:
     range: float
 
 
-@functools.cache  # as this process found them: one that vanishes later is lost to every later case, and not forgotten
+@functools.cache  # if a counter vanishes later, cases report `energy_lost`, not that there is no counter
 def packages() -> Sequence[Package]:
     """Return the counter of every CPU package; none if one of them cannot be read, for a part is not the whole."""
     return () if _unread() else tuple(Package(f"{zone}/energy_uj", _range(zone)) for zone in _zones())

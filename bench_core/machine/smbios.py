@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench_core.machine import allotment, host, kernel_files, processor
+from bench_core.machine.facts import BARE_METAL
 from bench_core.records import Fact
 
 TABLE = "/sys/firmware/dmi/tables/DMI"
@@ -81,7 +82,7 @@ def memory_bandwidth() -> Fact:
     It is an upper bound: two DIMMs may share a channel. Firmware that does not describe all the memory gives none. Nor
     does a virtual machine, whose table is made up; only x86 CPUs show that they are virtual.
     """
-    if host.virtual_machine().value != "none" or "sse2" not in processor.flags():
+    if host.virtual_machine().value != BARE_METAL or "sse2" not in processor.flags():
         return Fact(reason="only a physical x86 machine describes its memory")
     if host.has_memory_side_cache():
         return Fact(reason="faster memory is a cache of main memory")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.machine import kernel_files, nvml
-from bench_core.machine.normal_ranges import Link
-from bench_core.machine.nvml import NoDriver, Silent, ask
+from bench_core.machine.nvml import NotTold, Silent, ask
+from bench_core.machine.pcie import Link
 from bench_core.records import Fact, Facts
 from bench_core.units import counted
 
@@ -78,8 +78,17 @@ class Pcie:
     @property
     def link(self) -> Link | None:
         """The link under load: the highest generation, with the lanes that it has now; None if unknown."""
-        generation, lanes = self.generation_max.value, self.width.value or self.width_max.value
+        generation, lanes = self.generation_max.value, self._lanes.value
         return Link(generation, lanes) if generation and lanes else None
+
+    @property
+    def source(self) -> str:
+        """What has told `link`."""
+        return f"{self.generation_max.source}, {self._lanes.source}"
+
+    @property
+    def _lanes(self) -> Fact:
+        return self.width if self.width.value else self.width_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +196,7 @@ class Topology:
 
 
 def read(cards: Sequence[tuple[int, Any]] | None = None) -> Topology:
-    """Return how cards are connected: those given (number and NVML's handle), or all; raises NoDriver."""
+    """Return how cards are connected: those given (number and NVML's handle), or all; raises NotTold."""
     silent = nvml.silent() if cards is None else []
     cards = nvml.numbered() if cards is None else cards
     addresses = {number: _address("nvmlDeviceGetPciInfo", card) for number, card in cards}
@@ -205,7 +214,7 @@ def link_facts(uuids: Sequence[str | None]) -> Facts:
     """
     try:
         found = read([nvml.whole_card(uuid) for uuid in uuids])
-    except NoDriver as error:
+    except NotTold as error:
         return _named(*[Fact(reason=str(error))] * 2)
     if len(found.gpus) < 2:
         return _named(*[Fact(reason="there is no other GPU")] * 2)
@@ -402,18 +411,20 @@ def _nvlink(found: Topology) -> tuple[Fact, Fact] | None:
 
 def _over_pcie(found: Topology) -> tuple[Fact, Fact]:
     """Return the slowest PCIe link of the GPUs, and what it carries."""
+    links: list[tuple[Link, str]] = []
     for gpu in found.gpus:
-        generation, width = gpu.pcie.generation_max, gpu.pcie.width
-        if why := gpu.why_unknown or ("" if gpu.pcie.link else generation.reason or width.reason or "no PCIe link"):
+        pcie, link = gpu.pcie, gpu.pcie.link
+        if gpu.why_unknown or link is None:
+            why = gpu.why_unknown or pcie.generation_max.reason or pcie.width.reason or "no PCIe link"
             return Fact(reason=why), Fact(reason=why)
-    slowest = min((gpu.pcie.link for gpu in found.gpus if gpu.pcie.link), key=lambda link: link.rate or 0.0)
+        links.append((link, pcie.source))
+    slowest, source = min(links, key=lambda each: each[0].rate or 0.0)
     without = [pair for pair in found.pairs if pair.p2p.value is False]
     said = str(slowest)
     if any(pair.exchanges_by_nvlink for pair in found.pairs):
         said += ", NVLink between some pairs"
     if without:
         said += ", without P2P" if len(without) == len(found.pairs) else ", P2P between some pairs"
-    source = f"{generation.source}, {width.source or gpu.pcie.width_max.source}"
     if slowest.rate is None:
         return Fact(said, source), Fact(reason=f"the rate of PCIe {slowest.generation}.0 is not known here")
     return Fact(said, source), Fact(slowest.rate, f"PCI-SIG, PCI Express Base Specification; {source}")

@@ -25,11 +25,11 @@ def measure(  # noqa: PLR0913 - each is a question that has an answer by default
     budget: float | None = None,
     output: str | Path | None = None,
 ) -> Result:
-    """Measure `fn(*inputs)` on NumPy, CuPy and PyTorch, as far as they are installed, and return the result.
+    """Measure `fn(*inputs)` on NumPy, CuPy, PyTorch and JAX, as far as they are installed, and return the result.
 
     fn: is called with the arrays of each backend. If it has a parameter `xp`, it gets the backend's module: numpy,
-        cupy or torch. It returns its answer: an array, a number, or a tuple, list or dict of them. It must not write
-        to its inputs.
+        cupy, torch or jax.numpy. It returns its answer: an array, a number, or a tuple, list or dict of them. It must
+        not write to its inputs.
     inputs: NumPy arrays, which are copied to each device before the timing, and numbers, which are passed on.
     backends: `"numpy"`, `"torch:cpu"`, `"torch:cuda"`, ..., one or several. Default: every backend, on the first device
         of each type.

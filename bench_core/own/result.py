@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench_core.analysis.summary import work_name
-from bench_core.records import NO_REFERENCE, Row, Status
+from bench_core.records import UNCHECKED, Row, Status
 from bench_core.render.text_table import Table, layout
 from bench_core.results.metrics import RATES
 from bench_core.streams import plainer
@@ -57,7 +57,7 @@ class Result:
         mine = [row for row in self.rows if row.identity == time.identity and row.clock == "wall" and row.has_value]
         rates = {row.metric: show(row.value, row.unit) for row in mine if row.metric in RATES}
         flags = [word for word in time.flags.split(";") if word not in {"", "single_run"}]
-        checked = NO_REFERENCE if time.rel_error is None else f"error {time.rel_error:.1e}"
+        checked = UNCHECKED if time.rel_error is None else f"error {time.rel_error:.1e}"
         return _who(time), show(time.value, time.unit), interval, "\n".join(rates.values()), checked, ", ".join(flags)
 
 

@@ -21,7 +21,8 @@ from bench_core.errors import UsageError
 from bench_core.own.function import Function
 from bench_core.scratch import Scratch
 from bench_core.text import one_line, printable
-from bench_core.timing.worker_protocol import CHILD, Imports, PickledSource, Source
+from bench_core.timing.sources import Imports, PickledSource, Source
+from bench_core.timing.worker_protocol import CHILD
 
 
 @dataclass(frozen=True, slots=True)

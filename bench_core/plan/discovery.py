@@ -24,7 +24,6 @@ from bench_core.backends import registry
 from bench_core.backends.base import Backend
 from bench_core.errors import BenchError, Unavailable
 from bench_core.files import write_atomically
-from bench_core.machine import host
 from bench_core.machine.privacy import scrub
 from bench_core.records import Fact, Facts
 from bench_core.text import harmless, one_line
@@ -63,13 +62,18 @@ class Probe:
 
 
 def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | None = None) -> Probe:
-    """Probe backend `name` in a child process; no failure of its library raises.
+    """Probe backend `name` in a child process. Raises neither if its library fails nor if no process can be started.
 
     timeout: seconds. environ: the complete environment of the child; default: that of this process.
     """
     command = child_process.command("bench_core.plan.discovery", name, parent=os.getpid())
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environ, **pipes, **child_process.apart()) as child:
+    try:
+        started = subprocess.Popen(command, env=environ, **pipes, **child_process.apart())
+    except OSError as error:  # there is no memory, process or file to be had
+        reason = _masked(f"the process that imports {name} could not be started: {error}")
+        return Probe(name, reason_code="not_started", reason=reason)
+    with started as child:
         try:
             said, errors = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -171,8 +175,7 @@ def _parse(line: str) -> Probe | None:
 
 def _death(name: str, code: int, stderr: bytes) -> str:
     last = (stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
-    how = f"was killed by {host.signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-    return _masked(f"the process that imports {name} {how}" + (f": {last}" if last else ""))
+    return _masked(f"the process that imports {name} {child_process.ending(code)}" + (f": {last}" if last else ""))
 
 
 def _masked(text: object) -> str:

@@ -27,7 +27,7 @@ def gather_findings() -> Findings:
     shadows = [Path(path).name for path in child_main.shadows([os.curdir])]
     try:
         return Findings(facts, probes, best, nvml.cards(), shadows=shadows, topology=topology.read())
-    except nvml.NoDriver as error:
+    except nvml.NotTold as error:
         return Findings(facts, probes, best, no_cards=str(error), shadows=shadows)
 
 

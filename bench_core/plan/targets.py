@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench_core.backends import registry
 from bench_core.backends.base import Backend, Launches
 from bench_core.errors import Unavailable, UsageError
-from bench_core.machine import host
+from bench_core.machine import allotment
 from bench_core.plan.discovery import Probe
 from bench_core.records import Target, count_of_devices, type_of
 from bench_core.text import no_such
@@ -157,7 +157,7 @@ def _why_not_several(backend: type[Backend], found: Probe, wanted: str) -> Absen
     if not isinstance(backend, Launches):
         return Absent("one_device", f"{found.backend} computes on one device at a time")
     if kind == "cpu":
-        there, what = host.usable_cores(), "cores"
+        there, what = allotment.usable_cores(), "cores"
     else:
         there, what = sum(matches(d.device, kind) for d in found.devices), f"{kind} devices"
     if there < ranks:

@@ -14,7 +14,7 @@ from bench_core.compare.tariff import Tariff
 from bench_core.render.text_table import BOLD, Table, layout, paint
 from bench_core.results.strict_csv import csv_text
 from bench_core.text import printable
-from bench_core.units import significant
+from bench_core.units import SYMMETRIC, significant
 
 COST_VERSION = 1
 _LABEL = ("workload", "size", "dtype")  # the first two on a line each: the cells beside them have as many
@@ -27,9 +27,6 @@ COLUMNS = (
     *("cost_version", "cost_of", "amount", "is_bought", *_WORK),
     *("machine", *_WHO, "value", "hourly", "kwh", "currency", *_COST, *_CHEAPEST),
 )
-
-
-_SYMMETRIC = 0.2  # an interval that ends nearer to its value, as a share of it, is written with one number
 
 
 def cost_text(prices: PriceList, width: int = 80, *, colour: bool = False) -> str:
@@ -88,7 +85,7 @@ def _with_interval(price: Price) -> str:
     if not ends:
         return total
     deviation = max(abs(end - price.total) for end in ends) / price.total
-    if deviation < _SYMMETRIC:
+    if deviation < SYMMETRIC:
         return f"{total} ±{deviation:.0%}" if deviation >= 0.005 else f"{total} ±<1%"
     return f"{total}\n{' to '.join(map(significant, ends))}"
 
@@ -115,7 +112,7 @@ def _notes(prices: PriceList) -> Iterator[str]:
     tariff, compared = prices.tariff, prices.compared
     yield from _not_listed(prices)
     currency = tariff.currency or "the currency of --price"
-    yield f"Costs of the fastest row of each machine, in {currency}; ± and ... to ... are the interval of its rate."
+    yield f"Costs of the fastest row of each machine, in {currency}; ± or a range is the interval of its rate."
     yield from _about_energy(prices)
     reasons = dict.fromkeys(c.lacking for w in compared if (c := w.cheapest) and c.verdict not in CLAIMS and c.lacking)
     yield from (printable(f"Where the cheapest is indicated or unclear: {reason}.", 400) for reason in reasons)

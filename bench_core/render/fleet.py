@@ -22,9 +22,9 @@ from bench_core.units import counted, significant
 DIAGNOSIS_VERSION = 1
 _COLUMNS = (
     *("fleet", "node", "group", "kind", "works", "ratio", "low", "high"),
-    *("confidence", "standing", "doubt", "processes"),
+    *("confidence", "standing", "distance", "processes"),
 )
-_NOTHING = "In what is known of its environment nothing differs from most other nodes"
+_NOTHING = "Nothing that is known of its environment differs from most other nodes"
 
 Names = Mapping[str, str]  # what the engine calls a node, by its label
 
@@ -104,7 +104,7 @@ def _answer(diagnosis: Diagnosis, names: Names) -> Iterator[str]:
     for rate, confidence, least in dict.fromkeys((f.alarm_rate, f.confidence, f.least) for f in judged):
         yield (
             f"Of healthy nodes at most {percent(rate)} are called slow or fast. A difference below "
-            f"{percent(least)} is called nothing. Intervals: {percent(confidence)}"
+            f"{percent(least)} is called neither slow nor fast. Intervals: {percent(confidence)}"
         )
     if judged:
         yield ASSUMED
@@ -130,12 +130,12 @@ def _nodes(fleet: Fleet, names: Names, most: int) -> tuple[Table, ...]:
             _overall(node),
             _furthest(node),
             str(node.runs),
-            _doubt(node.doubt),
+            _distance(node.distance),
         )
         for node in fleet.nodes[: most or None]
     ]
-    header = ("node", "standing", "in everything", "furthest from the fleet", "processes", "doubt")
-    note = "doubt: the distance from the fleet as a multiple of what is called slow or fast"
+    header = ("node", "standing", "in everything", "furthest from the fleet", "runs", "distance")
+    note = "distance: from the fleet, as a multiple of what is called slow or fast"
     return (Table(header, tuple(rows), frozenset({2, 4, 5}), (*_left(fleet.nodes, most), note)),)
 
 
@@ -147,24 +147,24 @@ def _furthest(node: NodeReport) -> str:
     parts = [f for f in node.findings if f.group.kind != "all"]
     if not parts:
         return ""
-    furthest = max(parts, key=lambda finding: finding.doubt)
+    furthest = max(parts, key=lambda finding: finding.distance)
     return f"{short(furthest.group.label)} {change(furthest)}"
 
 
-def _doubt(doubt: float) -> str:
-    return significant(doubt, 2) if doubt else "0"
+def _distance(distance: float) -> str:
+    return significant(distance, 2) if distance else "0"
 
 
 def _node(fleet: Fleet, node: NodeReport, names: Names, most: int) -> Section:
     """Return what is known of a node that is off: in what, and what its environment says."""
     off = [finding for finding in node.findings if finding.standing in OFF]
     kinds = ("all", "family", "work")
-    off.sort(key=lambda finding: (kinds.index(finding.group.kind), -finding.doubt))
+    off.sort(key=lambda finding: (kinds.index(finding.group.kind), -finding.distance))
     rows = [
-        (short(f.group.label), f.standing.value, change(f), interval(f), str(f.processes), _doubt(f.doubt))
+        (short(f.group.label), f.standing.value, change(f), interval(f), str(f.processes), _distance(f.distance))
         for f in off[: most or None]
     ]
-    header = ("in", "standing", "time", f"interval, {percent(fleet.confidence)}", "processes", "doubt")
+    header = ("in", "standing", "time", f"interval, {percent(fleet.confidence)}", "runs", "distance")
     table = Table(header, tuple(rows), frozenset({2, 3, 4, 5}), _left(off, most))
     lines = tuple(map(printable, node.causes)) or (_NOTHING,)
     return Section(f"{_name(node.node, names)}: {node.standing.value}", lines, (table,) if rows else ())
@@ -185,7 +185,7 @@ def _cell(text: str) -> str:
 def _numbers(fleet: Fleet, finding: Finding) -> Iterable[Any]:
     low, high = map(_finite, (finding.low, finding.high))
     known = (finding.group.works, finding.ratio, low, high, fleet.confidence)
-    return [*known, finding.standing.value, _finite(finding.doubt), finding.processes]
+    return [*known, finding.standing.value, _finite(finding.distance), finding.processes]
 
 
 def _finite(value: float) -> float | None:
@@ -215,7 +215,7 @@ def _report(node: NodeReport) -> dict[str, Any]:
         "node": harmless(node.node),
         "standing": node.standing.value,
         "runs": node.runs,
-        "doubt": _finite(node.doubt),
+        "distance": _finite(node.distance),
         "causes": list(map(harmless, node.causes)),
         "findings": [_finding(finding) for finding in node.findings],
     }
@@ -224,7 +224,7 @@ def _report(node: NodeReport) -> dict[str, Any]:
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
         "group": harmless(finding.group.key),
-        **{name: _finite(getattr(finding, name)) for name in ("ratio", "low", "high", "doubt")},
+        **{name: _finite(getattr(finding, name)) for name in ("ratio", "low", "high", "distance")},
         "standing": finding.standing.value,
         "processes": finding.processes,
     }

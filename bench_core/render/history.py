@@ -104,9 +104,10 @@ def undecided_line(look: Look) -> str:
     if look.looked:
         return ""
     if not look.too_short:
-        return "new-regression: of no series is it known which values are better"
+        return "new-regression: of no series it is known whether higher or lower values are better"
     fewest = fewest_runs(look.alpha, RECENT)
-    return f"new-regression: no series has {fewest} runs since its environment last changed; many series need more"
+    lacking = f"no series has {fewest} runs since its environment last changed"
+    return f"new-regression: {lacking}; among many series each needs more"
 
 
 def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str]) -> Iterable[str]:
@@ -154,10 +155,11 @@ def _steps(every: Sequence[Series], names: dict[Subject, str], most: int) -> tup
         for s, e in events[: most or None]
     ]
     able, false = expected_by_chance(every)
-    chance = f"By chance steady series have steps too, up to {false:.2g} here: {counted(able, 'part')} of "
-    chance += "series between changes of the environment are long enough"
+    parts = counted(able, "part")
+    chance = f"Steady series have steps by chance: at most {false:.2g} are expected here, in {parts} of "
+    chance += "series (from one change of the environment to the next) that are long enough for a step"
     about = "commits: the step lies between them with a probability of 95 %. "
-    about += "p: this share of steady series has a step as clear"
+    about += "p: at most this share of steady series has a step as clear"
     header = ("change", "from", "to", "since", "commits", "p", "series")
     return (Table(header, tuple(rows), frozenset({1, 2, 5}), (*_left(events, most), chance, about)),)
 
@@ -178,7 +180,7 @@ def _breaks(every: Sequence[Series], most: int) -> tuple[Table, ...]:
         series, first = events[0]
         rows.append((_day(series, first), short(machine), _facts(differences), str(len(events)), _spread(events)))
     header = ("since", "machine", "what changed", "series", "their change")
-    note = "their change: the median of the series, and the smallest and largest; one line of --format csv for each"
+    note = "their change: the median over these series (smallest to largest); --format csv has a line for each"
     return (Table(header, tuple(rows), frozenset({3}), (*_left(ordered, most), note)),)
 
 

@@ -22,7 +22,7 @@ def lines(series: Precision) -> list[str]:
         named = ", ".join(unlooked[:_MOST_NAMED]) + f" and {len(unlooked) - _MOST_NAMED} more" * (
             len(unlooked) > _MOST_NAMED
         )
-        told.append(f"Not known how well, as they have fewer than {sequential.FIRST} processes: {named}")
+        told.append(f"Precision unknown, because there are fewer than {sequential.FIRST} processes: {named}")
     shown = [value for value in known if value.precision is not None and (value not in inside or value.why)]
     shown.sort(key=lambda value: (value in inside, -(value.precision or 0.0)))
     if shown:

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from bench_core.analysis.figures import Crossover, HeatCell, Point, Rate, Roof, RoofLimit, Speedup, Sweep
 from bench_core.analysis.over_ranks import EFFICIENCY, Curve, Exchange, Pairs, Scaling
 from bench_core.analysis.sides import Contender
+from bench_core.compare.result import Verdict
 from bench_core.records import Row
 from bench_core.report import theme
 from bench_core.report.axes import LogAxis, log_axis
 from bench_core.report.vega_lite import Channel, Layer, Spec, constant, end, nominal, quantitative, raw
-from bench_core.units import binary_bytes, show
+from bench_core.units import SYMMETRIC, binary_bytes, show
 
 PANEL = (452, 270)  # pixels inside the axes; two panels fit side by side on a desktop
 MOST_LINES = 30  # of one chart, so that it fits a page
@@ -175,7 +176,7 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles, among: Sequence[Spee
     gpus = list(dict.fromkeys(s.contender for s in among))
     crowd = len(gpus) > MOST_BARS_A_LINE
     data = _speedup_data(found, styles, named=len(gpus) > 1, crowd=crowd)
-    x = _speedup_x(_speedup_axis(among, room=0.34), among[0].against)
+    x = _speedup_x(_speedup_axis(among, room=0.55), among[0].against)
     look = {"labelLimit": 0, "minExtent": _margin(s.label for s in among), "labelPadding": 8}
     base = Layer("speedups").encode(y=_names("line", **look))
     if not crowd:
@@ -253,8 +254,17 @@ def _best_is_named(label: str, data: Data) -> Data:
     return [d | {"end": end, "side": "left", "words": d["words"] if d is best else ""} for d in line]
 
 
+def _ratio_in_words(s: Speedup) -> str:
+    """Return the ratio in words; of one that is indicated within a wide interval, that interval."""
+    c = s.comparison
+    if c.verdict is not Verdict.INDICATED or not (s.low and s.high):
+        return c.brief
+    is_wide = max(s.high / s.ratio, s.ratio / s.low) > 1 + SYMMETRIC
+    return f"{c.interval} {c.change.split()[-1]}, {c.verdict}" if is_wide else c.brief
+
+
 def _speedup_datum(s: Speedup, styles: Styles, *, named: bool) -> dict[str, Any]:
-    words, spread = s.comparison.brief, s.comparison.interval
+    words, spread = _ratio_in_words(s), s.comparison.interval
     base, row = (f"{r.machine} {how(r)}: {show(x, r.unit)}" for r, x in zip((s.base, s.row), s.values, strict=True))
     return {
         "line": s.label,
@@ -266,7 +276,7 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool) -> dict[str, Any]
         "end": (s.high or s.ratio) if s.ratio >= 1 else (s.low or s.ratio),
         "side": "left" if s.ratio >= 1 else "right",
         "words": f"{words}, {s.contender.label}" if named else words,
-        "about": f"{s.label}: {s.contender.label} {words}"
+        "about": f"{s.label}: {s.contender.label} {s.comparison.brief}"
         + (f" ({spread})" if spread else "")
         + f": {s.comparison.word}. {row}. Against {s.against}, {base}",
         **styles.of(s.contender),

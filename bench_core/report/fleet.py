@@ -29,8 +29,8 @@ MOST_TABLES = 20  # nodes of a fleet with a table of what differs
 MOST_FINDINGS = 8  # families of such a table, and pieces of work
 MOST_NOTES = 20
 LONGEST = 60  # characters of a label
-HALF = 0.5  # the doubt from which a cell that is not called anything has a number
-CLEAR = 2.0  # the doubt from which one that is called slow or fast has the strongest colour
+HALF = 0.5  # the distance from which a cell that is not called anything has a number
+CLEAR = 2.0  # the distance from which one that is called slow or fast has the strongest colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,8 @@ def _part(fleet: Fleet, place: str, cells: int) -> FleetPart:
     else:
         title = "Nodes by family of work" if len(above) > 1 else "Nodes, all work together"
         whole = _map(fleet, title, above, places, cells)
-        shown = _most_doubtful(fleet, works)
-        title = f"The {len(shown)} most doubtful of {counted(len(works), 'piece')} of work"
+        shown = _furthest(fleet, works)
+        title = f"The {len(shown)} of {counted(len(works), 'piece')} of work in which nodes differ most"
         of_works = _map(fleet, title, _by_family(shown), places, cells) if shown else None
     more = len(fleet.off) - len(places)
     return FleetPart(
@@ -200,8 +200,8 @@ def _how(fleet: Fleet) -> str:
         "A number is how much longer a node takes than the fleet, as the median of its work; a negative one, how much "
         "shorter. At most "
         f"{percent(fleet.alarm_rate)} of healthy nodes are called slow or fast in anything by chance. A difference "
-        f"below {percent(fleet.least)} is called nothing. Intervals are at {percent(fleet.confidence)} confidence. "
-        f"± is how much healthy nodes differ in that work (standard deviation). {ASSUMED}."
+        f"below {percent(fleet.least)} is called neither slow nor fast. Intervals are at {percent(fleet.confidence)} "
+        f"confidence. SD is the standard deviation of healthy nodes in that work. {ASSUMED}."
     )
 
 
@@ -216,13 +216,13 @@ def _by_family(groups: Iterable[Group]) -> list[Group]:
     return sorted(groups, key=lambda group: families[group.family] if group.kind == "work" else -1)
 
 
-def _most_doubtful(fleet: Fleet, works: Sequence[Group]) -> list[Group]:
+def _furthest(fleet: Fleet, works: Sequence[Group]) -> list[Group]:
     """Return the works in which nodes differ most, in their own order.
 
     The nodes take turns, so that one that is slow in everything does not fill the map alone.
     """
     ranked = [
-        sorted((f for f in node.findings if f.group.kind == "work"), key=lambda f: -f.doubt)[:MOST_WORKS]
+        sorted((f for f in node.findings if f.group.kind == "work"), key=lambda f: -f.distance)[:MOST_WORKS]
         for node in (fleet.off or fleet.nodes)[:MOST_WORKS]
     ]
     turns = (f.group.key for turn in zip_longest(*ranked) for f in turn if f is not None)
@@ -242,13 +242,13 @@ def _map(fleet: Fleet, title: str, every: Sequence[Group], places: dict[str, str
     nodes = fleet.nodes[: max(cells // len(groups), FEWEST_ROWS)]
     left = [
         counted(count, what)
-        for count, what in ((len(fleet.nodes) - len(nodes), "less doubtful node"), (len(every) - len(groups), "column"))
+        for count, what in ((len(fleet.nodes) - len(nodes), "more node"), (len(every) - len(groups), "more column"))
         if count
     ]
     return HeatMap(
         title,
         heads if any(label for label, _ in heads) else (),
-        tuple(Column(_cut(g.label), f"±{percent(g.spread)}" if math.isfinite(g.spread) else "") for g in groups),
+        tuple(Column(_cut(g.label), f"SD {percent(g.spread)}" if math.isfinite(g.spread) else "") for g in groups),
         tuple(_row(node, groups, places.get(node.node, "")) for node in nodes),
         f"Not shown: {' and '.join(left)}." if left else "",
     )
@@ -277,8 +277,8 @@ def _cell(finding: Finding | None) -> Cell:
         return Cell("few", "few", tip)
     word = "slow" if finding.ratio > 1 else "fast"
     if finding.standing in OFF:
-        return Cell(f"{_look(finding.standing)} {'clear' if finding.doubt >= CLEAR else 'called'}", text, tip)
-    return Cell(f"near-{word}", text, tip) if finding.doubt >= HALF else Cell("", "", tip)
+        return Cell(f"{_look(finding.standing)} {'clear' if finding.distance >= CLEAR else 'called'}", text, tip)
+    return Cell(f"near-{word}", text, tip) if finding.distance >= HALF else Cell("", "", tip)
 
 
 def _processes(count: int) -> str:
@@ -311,7 +311,7 @@ _KINDS: dict[GroupKind, str] = {"all": "whole", "family": "group", "work": "piec
 
 def _table(node: NodeReport, place: str) -> NodeTable:
     off = [finding for finding in node.findings if finding.standing in OFF]
-    kinds = [sorted((f for f in off if f.group.kind == kind), key=lambda f: -f.doubt) for kind in _KINDS]
+    kinds = [sorted((f for f in off if f.group.kind == kind), key=lambda f: -f.distance) for kind in _KINDS]
     shown = [finding for of in kinds for finding in of[:MOST_FINDINGS]]
     more = [
         counted(len(of) - MOST_FINDINGS, f"other {noun}")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench_core.records import Cache, Row
-from bench_core.results.roofline import COLD_AS_HOT, fits, flagged, in_memory
+from bench_core.records import COLD_AS_HOT, Cache, Row
+from bench_core.results.roofline import fits, flagged, in_memory
 from bench_core.results.traits import TraitsOf
 
 # A cold call should take longer than a hot one by at least this factor. From memory instead of a cache, it takes 1.4

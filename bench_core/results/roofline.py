@@ -22,15 +22,24 @@ from typing import Any
 import numpy as np
 
 from bench_core.machine import datasheets
-from bench_core.records import Cache, Limit, Row, Status, Traffic
+from bench_core.records import (
+    CACHE_UNKNOWN,
+    COLD_AS_HOT,
+    FITS,
+    NEAR_CACHE,
+    PARTLY_SPLIT,
+    SPLIT,
+    Cache,
+    Limit,
+    Row,
+    Status,
+    Traffic,
+)
 from bench_core.results.columns import Coded, Column, Numbers
 from bench_core.results.metrics import METRICS
 from bench_core.results.schema import STATISTICS
 from bench_core.results.traits import TraitsOf
 
-# Flags of arrays that are read wholly or partly from a cache, or that may be, because no size of a cache is known, or
-# because a cold stream was as fast as a hot one (coldness.py).
-FITS, NEAR_CACHE, CACHE_UNKNOWN, COLD_AS_HOT = "fits_", "near_cache", "cache_unknown", "cold_as_hot"
 AT_CEILING = "at_ceiling"  # a share of 1, cut off: the interval of the rate includes its ceiling
 ABOVE_CEILING, ABOVE_DATASHEET = "above_ceiling", "above_datasheet"  # a rate whose whole interval is above it
 # Metrics of shares, with the flag that a rate gets instead of a share if it is above that ceiling.
@@ -40,9 +49,6 @@ SHARES = {
     "bandwidth_of_measured_peak": ABOVE_CEILING,
     "bandwidth_of_datasheet": ABOVE_DATASHEET,
 }
-# Flags of "ieee" work whose float32 products were all (SPLIT) or partly computed as three TF32 products each (see
-# datasheets.py).
-SPLIT, PARTLY_SPLIT = datasheets.THREE_TF32, f"partly_{datasheets.THREE_TF32}"
 
 MUCH_LARGER = 4  # factor between two sizes of arrays; the usual sizes for memory differ by less, or by far more
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from bench_core import sequential, stats
-from bench_core.records import SEQUENTIAL, Clock, Measurement, Row, Run, Series, Status, severity
+from bench_core.records import COLD_AS_HOT, SEQUENTIAL, Clock, Measurement, Row, Run, Series, Status, severity
 from bench_core.results import roofline
 from bench_core.results.coldness import with_cold_as_hot
 from bench_core.results.metrics import METRICS, Metric
@@ -40,7 +40,7 @@ def completed(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
 
 
 # Flags of measured rows that `completed` sets, so that no Measurement has them.
-FROM_OTHER_ROWS = (roofline.ABOVE_CEILING, roofline.ABOVE_DATASHEET, roofline.COLD_AS_HOT)
+FROM_OTHER_ROWS = (roofline.ABOVE_CEILING, roofline.ABOVE_DATASHEET, COLD_AS_HOT)
 
 
 def count_from_other_rows(rows: Iterable[Row]) -> Counter[str]:

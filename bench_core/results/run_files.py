@@ -16,7 +16,7 @@ from typing import Any
 from bench_core.errors import TableError
 from bench_core.files import digest, is_link, read_bytes, read_text
 from bench_core.records import Fact, Facts, Row
-from bench_core.results.schema import NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES, converter, integer
+from bench_core.results.schema import NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES, converter, integer, number, truth
 from bench_core.results.strict_csv import read_csv
 from bench_core.text import harmless, printable
 
@@ -24,7 +24,6 @@ _MOST_RUN_BYTES = 64 << 20
 _MOST_FACTS = 2000
 _DEEPEST = 20  # levels of a JSON file; ours have 7
 _LARGEST = 1e300  # of the numbers in a JSON file: those near the end of the range overflow in any sum
-_cell_number, _truth = converter("value"), converter("git_dirty")
 
 SampleKey = tuple[str, str, str, str, str, str, str]  # case_id to clock of SAMPLE_COLUMNS, as texts
 Samples = Mapping[SampleKey, Mapping[int, tuple[float, ...]]]
@@ -45,6 +44,17 @@ class RunFiles:
     about: Mapping[str, Any] = field(default_factory=dict)
     noise: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def are_of(self, run_id: str, machine: str | None = None, *, is_only: bool) -> bool:
+        """Return whether run.json describes this run of its table, which may contain several.
+
+        It names one by id and machine. machine: as the table names it, None if any will do. is_only: whether the table
+        has no other run; then files that name no run are of it.
+        """
+        run = self.about.get("run")
+        if not isinstance(run, dict) or not run.get("run_id"):
+            return is_only
+        return bool(run["run_id"] == run_id and (machine is None or run.get("machine") == machine))
 
 
 def sample_key(row: Row) -> SampleKey:
@@ -122,14 +132,14 @@ def read_samples(path: Path, *, all_count: bool = False) -> Samples:
     keys = zip(*(table.column(name, _key_text(name)).cells() for name in SAMPLE_COLUMNS[:7]), strict=True)
     processes = table.column("process", _count).cells()
     seconds = table.column("seconds", _seconds).cells()
-    noisy = table.column("noisy", _truth).cells()
+    noisy = table.column("noisy", truth).cells()
     calm: dict[SampleKey, dict[int, list[float]]] = {}
     left_out: dict[SampleKey, dict[int, list[float]]] = {}
     for key, process, value, is_noisy in zip(keys, processes, seconds, noisy, strict=True):
         into = left_out if is_noisy and not all_count else calm
         into.setdefault(key, {}).setdefault(process, []).append(value)
     return {
-        # In the order of measurement: what was disturbed has no other place in it than what was not.
+        # By number of process, whether or not any of its blocks was calm.
         key: {p: tuple(v) for p, v in sorted({**left_out.get(key, {}), **calm.get(key, {})}.items())}
         for key in {**calm, **left_out}
     }
@@ -153,7 +163,7 @@ def _count(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    value: float | None = _cell_number(text)
+    value = number(text)
     if value is None or value < 0:
         raise ValueError("not a time")
     return value
@@ -165,7 +175,7 @@ def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any
         notes.append(f"{path}: missing: {without}")
         return None
     try:
-        found = _strict_json(read_text(path, _MOST_RUN_BYTES))
+        found = strict_json(read_text(path, _MOST_RUN_BYTES))
     except TableError as error:
         notes.append(f"{error}; {without}")
     except (ValueError, RecursionError) as error:
@@ -177,7 +187,7 @@ def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any
     return None
 
 
-def _strict_json(text: str) -> Any:
+def strict_json(text: str) -> Any:
     """Return the value of a JSON text, its texts made harmless; raises ValueError for NaN, huge numbers, deep nesting.
 
     Python reads all of these, but later fails to calculate with them, to show them or to write them again.

@@ -110,7 +110,8 @@ def integer(text: str) -> int | None:
     return value
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """Return the number in a cell, None for a missing value; raises ValueError for any other text."""
     try:
         value = float(text)
     except ValueError:
@@ -145,7 +146,8 @@ def is_rounded(text: str) -> bool:
     return "E" in text and _AS_SHOWN.fullmatch(text) is not None
 
 
-def _truth(text: str) -> bool | None:
+def truth(text: str) -> bool | None:
+    """Return the truth value in a cell, None for a missing one; raises ValueError for any other text."""
     word = text.lower()  # pandas writes True, spreadsheets TRUE, SQLite 1, PostgreSQL t
     if word in _MISSING:
         return None
@@ -154,7 +156,7 @@ def _truth(text: str) -> bool | None:
     return _TRUTHS[word]
 
 
-_CONVERT: dict[type, Callable[[str], Any]] = {str: _text, int: integer, float: _number, bool: _truth}
+_CONVERT: dict[type, Callable[[str], Any]] = {str: _text, int: integer, float: number, bool: truth}
 
 # The columns with a closed set of words. The set of units is open, but no unit is written in other characters.
 WORDS: dict[str, Collection[str]] = {

@@ -13,8 +13,8 @@ from statistics import median
 from bench_core import stats
 from bench_core.machine import datasheets
 from bench_core.machine.cpu_limits import Bound, CpuLimits
-from bench_core.records import Cache, Limit, Measurement, Series, Status, Traffic, Traits
-from bench_core.results.roofline import PARTLY_SPLIT, SPLIT, cached
+from bench_core.records import PARTLY_SPLIT, SPLIT, Cache, Limit, Measurement, Series, Status, Traffic, Traits
+from bench_core.results.roofline import cached
 from bench_core.results.rows import accountable
 from bench_core.results.traits import TraitsOf
 from bench_core.units import show

@@ -3,7 +3,7 @@
 A value is the median over processes of one case: of the series behind the headline metric of its workload, else of its
 wall time. With two sides it is the ratio of the two within each round, of the p10 as `compare` takes it: that is what
 was asked for, and a machine that drifts leaves it alone. Its precision is half of its interval (sequential.py), as a
-factor: +-3 % is from 1 / 1.03 to 1.03 times the middle.
+factor: 3 % is from 1 / 1.03 to 1.03 times the middle.
 
 The first round measures every case. From then on a round measures what is not yet precise, first what would change an
 answer, then what needs the fewest seconds in all: with the widest first, fewer would be precise when the time is up.
@@ -27,6 +27,7 @@ from bench_core.results.metrics import METRICS
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run.replicate import Done, Side, Turn
 from bench_core.run.session import write_cases
+from bench_core.units import SYMMETRIC
 
 NEAREST = "nearest to it"  # why a value is repeated that decides nothing
 # By what factor two values may differ and still be rivals if one of them has no interval yet.
@@ -368,7 +369,7 @@ def _seconds(m: Measurement, traits: TraitsOf) -> Sequence[float] | None:
 
 
 def percent(precision: float | None) -> str:
-    """Return a precision as text: "3 %", "a factor of 2.5" from 100 % on, "unknown" for None."""
+    """Return a precision as text: "3 %", "a factor of 2.5" where that is lopsided, "unknown" for None."""
     if precision is None:
         return "unknown"
-    return f"{100 * precision:.2g} %" if precision < 1 else f"a factor of {1 + precision:.3g}"
+    return f"{100 * precision:.2g} %" if precision < SYMMETRIC else f"a factor of {1 + precision:.3g}"

@@ -240,9 +240,8 @@ def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launc
     code = run_one(turn, output, arguments)
     found = sorted(output.glob(f"*/*/{schema.RUN}"))
     if len(found) != 1 or not (found[0].parent / schema.JOURNAL).is_file():
-        raise RunFailed(
-            f"run {turn.replicate + 1} left no results (exit code {code}): {_last_words(output)}", code or 1
-        )
+        ended = f"run {turn.replicate + 1} {child_process.ending(code)} and left no results"
+        raise RunFailed(f"{ended}: {_last_words(output)}", code or 1)
     return Done.read(turn, (datetime.now(UTC) - began).total_seconds(), found[0].parent)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from bench_core.backends import registry
 from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.files import is_file, write_atomically
-from bench_core.machine import cpu_limits, environment, host
+from bench_core.machine import allotment, cpu_limits, environment, host
 from bench_core.machine.facts import Lasting, against, contradictions, gpu_models, lasting
 from bench_core.machine.privacy import scrub
 from bench_core.plan.discovery import probe_all
@@ -51,7 +51,7 @@ from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausib
 from bench_core.scratch import Scratch
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
 from bench_core.timing.sampling import Durations
-from bench_core.timing.worker_protocol import Source
+from bench_core.timing.sources import Source
 from bench_core.timing.workers import Workers
 from bench_core.workload import Workload
 
@@ -301,7 +301,7 @@ class Session:
         kind = target.device_type
         first = f"{kind}:0" if target.ranks > 1 else target.device  # several devices are of one model
         own = host.last_level_cache() if kind == "cpu" else self.targets.last_level_cache(first)
-        cores = host.usable_cores()
+        cores = allotment.usable_cores()
         return Machine(own or _TYPICAL_CACHE, max(1, cores // target.ranks), kind, target.ranks)
 
     def durations(self, case: Case) -> Durations:

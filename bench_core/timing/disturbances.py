@@ -9,20 +9,21 @@ import hashlib
 from time import perf_counter
 
 from bench_core.machine import nvml
+from bench_core.records import DRIFT, THROTTLED
 
-DRIFT = 1.1  # ratio of the times of the reference work after and before
+_DRIFTED = 1.1  # ratio of the times of the reference work after and before, or before and after
 
 
 class Disturbances:
     """Watches one measurement, from construction to `stop`.
 
     device: its address. uuid: of an NVIDIA GPU, to find it in NVML; None for other devices. Drift is judged on a CPU
-    only: the reference work runs there and says nothing about the clock of a GPU.
+    only: the reference work says nothing about the clock of a GPU, so it does not run for one.
     """
 
     def __init__(self, device: str, uuid: str | None) -> None:
-        self._on_cpu, self._uuid = device == "cpu", uuid
-        self._reference = reference_seconds()
+        self._uuid = uuid
+        self._reference = reference_seconds() if device == "cpu" else None
         self._gpu_before = nvml.state(uuid)
         self._gpu_after: nvml.GpuState | None = None
         self._drift = 1.0
@@ -30,14 +31,15 @@ class Disturbances:
     def stop(self) -> None:
         """Take the final readings. Call it right after the last timed block: clocks and power fall in milliseconds."""
         self._gpu_after = nvml.state(self._uuid)
-        self._drift = reference_seconds() / self._reference
+        if self._reference is not None:
+            self._drift = reference_seconds() / self._reference
 
     def flags(self) -> tuple[str, ...]:
         """Return the flags of the disturbances that were found."""
         states = [state for state in (self._gpu_before, self._gpu_after) if state]
         earned = {
-            "drift": self._on_cpu and not 1 / DRIFT < self._drift < DRIFT,
-            "throttled": any(state.throttled for state in states),
+            DRIFT: not 1 / _DRIFTED < self._drift < _DRIFTED,
+            THROTTLED: any(state.is_limited for state in states),
         }
         return tuple(flag for flag, is_earned in earned.items() if is_earned)
 

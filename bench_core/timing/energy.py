@@ -72,8 +72,7 @@ class Energy:
 def meter(device: str, uuid: str | None) -> Meter | None:
     """Return the energy counter of a device; None if there is none (the facts of the environment say why).
 
-    Where only some of the packages of a CPU have one, it is one that gives no value: in a worker that was started after
-    another package was lost, the cases have lost their energy too.
+    If only some packages of a CPU have a counter, it is a meter without values: cases are then flagged `energy_lost`.
     """
     if device == "cpu":
         packages = rapl.packages()

@@ -192,7 +192,10 @@ _OF_ALL: Mapping[str, Callable[[list[float]], float]] = {
 def told_by_all(
     ranks: Ranks, flags: Sequence[str], values: Mapping[str, float]
 ) -> tuple[tuple[str, ...], dict[str, float]]:
-    """Return the flags of any rank, and one value for all: the sum of power, the lowest clock, the largest others."""
+    """Return the flags of any rank, and one value of each quantity for all ranks.
+
+    It is the sum of power, the lowest clock, and of every other value the largest.
+    """
     if ranks.size == 1:
         return tuple(flags), dict(values)
     told: list[Any] = ranks.every([list(flags), dict(values)])

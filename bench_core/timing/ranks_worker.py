@@ -28,8 +28,9 @@ from bench_core.records import Case, Measurement, Status, measurement_from_json
 from bench_core.timing import rank_child
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import OnPhase, Settings
-from bench_core.timing.worker import Worker, ending
-from bench_core.timing.worker_protocol import ProcessEnvironment, Source, WorkerSpec
+from bench_core.timing.sources import Source
+from bench_core.timing.worker import Worker
+from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec
 
 _TO_SAY_WHERE = 0.5  # seconds that a rank has to write where it is
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (\S+)')
@@ -83,13 +84,13 @@ class RanksWorker(Worker):
         code, said = self._wait()
         first = self._launcher.first_to_fail("\n".join(said))
         if first is None:
-            return f"the launcher {ending(code)} {where}" + (f": {scrub(said[-1])}" if said else "")
+            return f"the launcher {child_process.ending(code)} {where}" + (f": {scrub(said[-1])}" if said else "")
         rank, code = first
         gone = self._read(rank_child.GONE)
         if gone and rank not in gone:  # the launcher takes an exit code of 0 for a success
             rank, code = gone[0], 0
         lines = self._said(rank)
-        return f"rank {rank} {ending(code)} {where}" + (f": {scrub(lines[-1])}" if lines else "")
+        return f"rank {rank} {child_process.ending(code)} {where}" + (f": {scrub(lines[-1])}" if lines else "")
 
     def _late_or_dead(self, case: Case, phase: str, timeout: float, here: ProcessEnvironment) -> Measurement:
         if done := self._failure(case):

@@ -27,7 +27,7 @@ import numpy as np
 
 from bench_core.backends.base import Backend, Immutable, finish, overwrite, overwrite_rows, ranks_of
 from bench_core.errors import CaseError, WrongAnswer
-from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Part, Series
+from bench_core.records import UNCHECKED, UNCHECKED_TIMING, Case, Clock, Costs, Part, Series
 from bench_core.timing.account import part
 from bench_core.timing.ranks import any_of, failing_together, most
 from bench_core.timing.shared import Shared
@@ -128,7 +128,7 @@ class Checks:
         """Write the inputs of the first check and restart the kernel, so that its first call is part of that check."""
         if self._has_no_answer:
             self._require_no_costs()
-        if self._has_no_answer or self._is_unchecked(kernel):
+        if self._has_no_answer or self._takes_no_new_inputs(kernel):
             return
         self._sample = self._inputs(0, kernel)
         if not self._checks_built_inputs(kernel):
@@ -153,7 +153,7 @@ class Checks:
         done = self._rest(kernel, result)
         results, errors = {"time": done.result}, [self._verified(draw, self._named(kernel, done))]
         for metric, probe in kernel.probes.items():
-            if not self._is_unchecked(probe):
+            if not self._takes_no_new_inputs(probe):
                 done = self._called(probe)
                 results[metric] = done.result
                 errors += [self._verified(draw, self._named(probe, done))]
@@ -176,17 +176,17 @@ class Checks:
         by_wall = {s.metric: s for s in series if s.clock is Clock.WALL}
         if series and self._backend.has_device_clock:
             self._require_nothing_hidden(kernel, series)
-        if not self._workload.has_reference or self._is_unchecked(kernel):
+        if not self._workload.has_reference or self._takes_no_new_inputs(kernel):
             self._waited_for(kernel, by_wall.get("time"))
-            return Rechecked(flags=(UNCHECKED if self._workload.has_reference else NO_REFERENCE,))
-        checked = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
+            return Rechecked(flags=(UNCHECKED_TIMING if self._workload.has_reference else UNCHECKED,))
+        checked = {metric: each for metric, each in timed(kernel).items() if not self._takes_no_new_inputs(each)}
         # Before the calls whose times are compared: NumPy's threads spin for a while after a reference.
         draw = self._draw(1 if kernel.inputs else 0, kernel)
         is_alone = checked.keys() == by_wall.keys() == {"time"} and self._ranks.size == 1
         alone = self._looked_at_alone(kernel, by_wall["time"], draw) if is_alone else None
         looks = {"time": alone} if alone else self._looked_at_all(kernel, checked, by_wall, draw)
         slow = any(self._is_always_slow(checked[m], looks[m], by_wall[m]) for m in looks if m in by_wall)
-        earned = {UNCHECKED: len(checked) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
+        earned = {UNCHECKED_TIMING: len(checked) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
         worst = max(look.rel_error for look in looks.values())
         return Rechecked(worst, tuple(flag for flag, is_earned in earned.items() if is_earned))
 
@@ -254,8 +254,8 @@ class Checks:
         """Return whether the first check uses the same inputs that the kernel was built with."""
         return all(self._sample[name] is self._data[name] for name in kernel.inputs)
 
-    def _is_unchecked(self, kernel: Kernel) -> bool:
-        """Return whether a kernel names no inputs that can be overwritten, though its work has inputs."""
+    def _takes_no_new_inputs(self, kernel: Kernel) -> bool:
+        """Return whether a kernel names no inputs to overwrite, though its work has some, or has its own `answer`."""
         return kernel.answer is not None or bool(self._data and not kernel.inputs)
 
     @property

@@ -50,7 +50,7 @@ class Shared:
         self._code, self._state = "", b""
         if folder and workload:
             with contextlib.suppress(OSError):
-                self._state = _plain(workload)
+                self._state = _pickled(workload)
                 self._code = _digest(_code_of(workload), self._state)
 
     def get(self, key: str, make: Callable[[], Made]) -> Made:
@@ -65,7 +65,7 @@ class Shared:
         made = make()
         worth = perf_counter() - begin >= WORTH_S
         # Others would miss what `make` has noted in the workload.
-        if worth and _is_plain(made) and _plain(self._workload) == self._state:
+        if worth and _is_plain(made) and _pickled(self._workload) == self._state:
             with contextlib.suppress(Exception):
                 _keep(file, made)
         return made
@@ -134,8 +134,8 @@ def _digest(*parts: bytes) -> str:
     return whole.hexdigest()
 
 
-def _plain(workload: Workload | None) -> bytes:
-    """Return a workload with what its author has set in it, as bytes; none if it cannot be written down."""
+def _pickled(workload: Workload | None) -> bytes:
+    """Return a workload as pickle writes it, with what its author has set in it; empty if pickle cannot."""
     try:
         return pickle.dumps(workload, pickle.HIGHEST_PROTOCOL)
     except Exception:  # noqa: BLE001 - whatever its author has put into it

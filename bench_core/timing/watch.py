@@ -14,10 +14,7 @@ from time import perf_counter, process_time, sleep
 from typing import Any, Protocol, Self
 
 from bench_core.machine import allotment, host, kernel_files, nvml
-
-# What disturbs a block. The words are also flags of results of which disturbed blocks count.
-OTHER_WORK, STEAL, THROTTLED = "context_switches", "steal", "throttled"
-SLOW_CLOCK, SHARED_GPU = "slow_clock", "shared_gpu"
+from bench_core.records import OTHER_WORK, SHARED_GPU, SLOW_CLOCK, STEAL, THROTTLED
 
 LEAST = 0.01  # share of a block's time that must be lost, for it to be disturbed
 WAKE = 50e-6  # seconds between waking a thread and its running, on idle cores: part of the work, not a disturbance
@@ -76,7 +73,7 @@ class RunDelay:
 
     def __init__(self, now: Callable[[], float] = perf_counter, cpu: Callable[[], float] = process_time) -> None:
         self._now, self._cpu = now, cpu
-        self._cores = host.usable_cores()
+        self._cores = allotment.usable_cores()
         self._files: dict[int, int] = {}
         self._listed = -float("inf")
 
@@ -188,9 +185,9 @@ class Gpu:
         first = self._first.sm_clock if self._first else None
         slower = 1 - after.sm_clock / first if first and after.sm_clock is not None else 0.0
         found: dict[str, float] = {}
-        if after.is_slowed:
+        if after.is_limited_by_heat_or_fault:
             found[THROTTLED] = max(slower, LEAST)
-        elif slower > 1 - SLOWER and not after.throttled:
+        elif slower > 1 - SLOWER and not after.is_limited:
             found[SLOW_CLOCK] = slower
         if after.other_processes:
             found[SHARED_GPU] = 0.5
@@ -286,8 +283,8 @@ class Watch:
 
 def wait_for_quiet(
     most: float, now: Callable[[], float] = perf_counter, sleep: Callable[[float], None] = sleep
-) -> float:
-    """Wait until other work leaves the cores alone, `most` seconds at most; return the seconds that this took."""
+) -> None:
+    """Wait until other work leaves the cores alone, `most` seconds at most."""
     begin = now()
     cores = allotment.logical_cpus()
     while (left := most - (now() - begin)) > 0:
@@ -295,5 +292,4 @@ def wait_for_quiet(
         sleep(min(_SLICE, left))
         others = host.busy_seconds() - process_time() - before
         if others <= _IDLE * cores * (now() - at):
-            break
-    return now() - begin
+            return

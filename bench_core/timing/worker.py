@@ -29,7 +29,8 @@ from bench_core.scratch import Scratch
 from bench_core.timing import parent_clock
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import OnPhase, Settings
-from bench_core.timing.worker_protocol import ProcessEnvironment, Source, WorkerSpec
+from bench_core.timing.sources import Source
+from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec
 
 START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
 _TAIL = 1 << 16  # bytes at the end of a dead child's output that are searched for its last line
@@ -85,20 +86,7 @@ class Worker:
     def start(self) -> ProcessEnvironment:
         if self._process is not None and self._environment is not None:
             return self._environment
-        self._log, self._scratch = _log_and_scratch()
-        self._process = subprocess.Popen(
-            self._command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=self._environ(),
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            **child_process.apart(),  # Ctrl-C reaches only the parent, which then ends the child
-        )
-        self._answers = queue.SimpleQueue()
-        threading.Thread(target=_pump, args=(self._process.stdout, self._answers), daemon=True).start()
+        self._begin()
         self._send(protocol.start_command(self.spec))
         arrived = self._receive(monotonic() + START_TIMEOUT)
         if arrived is None:
@@ -115,6 +103,30 @@ class Worker:
             self._kill()
             raise
         return self._environment
+
+    def _begin(self) -> None:
+        """Start a process and a thread that reads its answers; raises CaseError, and leaves nothing open then."""
+        try:
+            self._log, self._scratch = _log_and_scratch()
+            self._process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=self._environ(),
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                **child_process.apart(),  # Ctrl-C reaches only the parent, which then ends the child
+            )
+            self._answers = queue.SimpleQueue()
+            threading.Thread(target=_pump, args=(self._process.stdout, self._answers), daemon=True).start()
+        except CaseError:
+            self._kill()
+            raise
+        except (OSError, RuntimeError) as error:  # there is no file, memory, process or thread to be had
+            self._kill()
+            raise CaseError("worker_start", f"the worker could not be started: {scrub(str(error))}") from error
 
     def _command(self) -> list[str]:
         return child_process.command(protocol.CHILD, parent=os.getpid())
@@ -199,19 +211,20 @@ class Worker:
     def _last_words(self, where: str) -> str:
         """Return how a dead child ended, and the last line that it wrote."""
         code, lines = self._wait()
-        return f"the worker {ending(code)} {where}" + (f": {scrub(lines[-1])}" if lines else "")
+        return f"the worker {child_process.ending(code)} {where}" + (f": {scrub(lines[-1])}" if lines else "")
 
     def _kill(self) -> None:
+        """End the child, if there is one, and close what was opened for it."""
         process, self._process, self._environment = self._process, None, None
-        if process is None:
-            return
-        self._end(process)
-        for stream in (process.stdin, process.stdout, self._log):
+        if process is not None:
+            self._end(process)
+        for stream in (self._log, *((process.stdin, process.stdout) if process else ())):
             with contextlib.suppress(OSError):
                 if stream:
                     stream.close()
         if self._scratch:  # what a child that was killed could not remove
             self._scratch.cleanup()
+        self._log = self._scratch = None
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         """End a child and all that it has started, and wait for it."""
@@ -228,11 +241,6 @@ class Worker:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _TAIL))
         return code, self._log.read().decode(errors="replace").strip().splitlines()
-
-
-def ending(code: int) -> str:
-    """Return in words how a process has ended. code: its exit code, or less a signal's number."""
-    return f"was killed by {host.signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
 
 def _log_and_scratch() -> tuple[IO[bytes], Scratch | None]:

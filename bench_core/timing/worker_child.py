@@ -21,7 +21,7 @@ from typing import TextIO
 from bench_core.backends import registry
 from bench_core.backends.base import Backend
 from bench_core.errors import Unavailable
-from bench_core.machine import host
+from bench_core.machine import allotment
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import run_case
 
@@ -123,7 +123,7 @@ def cap_memory(processes: int = 1) -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - not on Windows
 
-        if limit := host.memory_limit():
+        if limit := allotment.memory_limit():
             capped = int(_HEADROOM * limit / processes)
             resource.setrlimit(resource.RLIMIT_DATA, (capped, capped))
 

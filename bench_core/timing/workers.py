@@ -14,8 +14,9 @@ from bench_core.records import NOT_TRIED, Case, Facts, Measurement, Part, Status
 from bench_core.timing import parent_clock
 from bench_core.timing.case import OnPhase, Settings, run_case
 from bench_core.timing.ranks_worker import RanksWorker
+from bench_core.timing.sources import Source
 from bench_core.timing.worker import Executor, Worker
-from bench_core.timing.worker_protocol import ProcessEnvironment, Source, WorkerSpec, process_environment
+from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, process_environment
 
 _STARTS = 2  # number of failed starts after which no process of the same WorkerSpec is started
 

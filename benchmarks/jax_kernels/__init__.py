@@ -24,8 +24,6 @@ from typing import Any
 
 from bench_core.workload import Backend, Builder, HostArrays, Kernel, Work
 
-DIALECT = "jax"
-
 
 def _build(place: str, implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     module, _, name = place.partition(".")

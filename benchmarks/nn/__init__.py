@@ -1,7 +1,7 @@
 """Neural networks in plain array code: the operations that training and running a model consist of.
 
 Every function is written once and runs unchanged on NumPy and on CuPy. Its first argument, `xp`, is the module to use.
-Functions come in pairs, a forward and a backward pass:
+Functions that are trained come in pairs, a forward and a backward pass:
 
     out, cache = name(xp, x, *parameters)
     grads      = name_backward(xp, grad, cache)

@@ -54,18 +54,12 @@ def tanh_backward(xp: Any, grad: Array, cache: Cache) -> Array:
 
 
 @has_forms
-def sigmoid(xp: Any, x: Array) -> tuple[Array, Cache]:
+def sigmoid(xp: Any, x: Array) -> Array:
     """Return 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2: exp(-x) can overflow, tanh cannot."""
     out = xp.tanh(x * 0.5)
     out += 1
     out *= 0.5
-    return out, (out,)
-
-
-def sigmoid_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Return dL/dx = g s (1 - s), with s = sigmoid(x)."""
-    (out,) = cache
-    return grad * out * (1 - out)
+    return out
 
 
 ROOT = math.sqrt(2 / math.pi)
@@ -125,5 +119,4 @@ def binary_cross_entropy(xp: Any, logits: Array, target: float) -> tuple[Array, 
 def binary_cross_entropy_backward(xp: Any, cache: Cache) -> Array:
     """Return dL/dlogits = (sigmoid(logits) - target) / size, for a loss that is a mean over `size` logits."""
     logits, target = cache
-    probability, _ = sigmoid(xp, logits)
-    return (probability - target) / logits.size
+    return (sigmoid(xp, logits) - target) / logits.size

@@ -204,7 +204,7 @@ def _time(xp: Any, params: Params, time: Array) -> Array:
 
 
 def _silu(xp: Any, x: Array) -> Array:
-    return x * sigmoid(xp, x)[0]
+    return x * sigmoid(xp, x)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,19 +84,11 @@ def cross_entropy_backward(xp: Any, cache: Cache) -> Array:
 
 @has_forms
 def embedding(xp: Any, ids: Array, weight: Array) -> tuple[Array, Cache]:
-    """Return the rows of weight (V, C) for ids (...), integers below V, as (..., C): a gather."""
-    return weight[ids], (ids, weight.shape)
+    """Return the rows of weight (V, C) for ids (...), integers below V, as (..., C): a gather.
 
-
-def embedding_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Return dL/dweight (V, C) for grad (..., C): a scatter-add.
-
-    The gradient of a row is the sum of grad over all places whose id is that row, and zero if there is none.
+    The backward pass is `scatter_add`: the gradient of a row is the sum of g over all places whose id is that row.
     """
-    ids, shape = cache
-    total = xp.zeros(shape, dtype=grad.dtype)
-    scatter_add(xp, total, ids, grad)
-    return total
+    return weight[ids], (ids,)
 
 
 @has_forms

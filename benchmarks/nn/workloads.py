@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench_core import check
+from bench_core.caches import flagged
 from bench_core.workload import (
     Backend,
     Builder,
@@ -28,7 +29,6 @@ from bench_core.workload import (
 )
 
 from .. import limits
-from ..caches import flagged
 from .batches import repeated
 from .training import TOLERANCES
 
@@ -48,8 +48,8 @@ NARROW = frozenset({*TORCH_CUDA, "cudnn_benchmark", "scan"})
 class ModelWorkload(Workload):
     """A network and a batch size for each preset, and the variants of them that each preset measures.
 
-    smoke and quick: float32 in the default implementation; quick adds those in `quick`. smoke adds float64 if
-    `doubled`, only for its check. headline: float32 in the implementations in `headline`. standard and full: all
+    smoke and quick: float32 in the default implementation; quick adds those in `quick_forms`. smoke adds float64 if
+    `doubled`, only for its check. headline: float32 in the implementations in `headline_forms`. standard and full: all
     implementations, `precisions` (with float32 weights), `formats` (dtypes of the weights themselves), the scope
     end_to_end, and the sweep of batch sizes; `implementations` leaves some out that compile. Presets in `left_out`
     measure nothing.
@@ -59,8 +59,8 @@ class ModelWorkload(Workload):
     presets: ClassVar[Mapping[Preset, tuple[Any, int]]]
     left_out: ClassVar[tuple[Preset, ...]] = ()
     doubled: ClassVar[bool] = False
-    quick: ClassVar[tuple[str, ...]] = ()
-    headline: ClassVar[tuple[str, ...]] = ()
+    quick_forms: ClassVar[tuple[str, ...]] = ()
+    headline_forms: ClassVar[tuple[str, ...]] = ()
     per_sample: ClassVar[tuple[str, ...]]  # inputs with one row per sample
     uploaded: ClassVar[bool] = True  # whether a call reads inputs that end_to_end can upload from the host
     # Whether `compile` gains enough on a CPU for standard to measure it there; full always does, and no other preset.
@@ -107,11 +107,11 @@ class ModelWorkload(Workload):
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure `work` in this implementation.
 
-        The default implementation: always. Those in `quick`: for the network of quick. All others: for the networks of
-        standard and full at their own batch size, resident, in float32; those in NARROW in narrower arithmetic as
-        well. `implementations` says which of them a preset leaves out.
+        The default implementation: always. Those in `quick_forms`: for the network of quick. All others: for the
+        networks of standard and full at their own batch size, resident, in float32; those in NARROW in narrower
+        arithmetic as well. `implementations` says which of them a preset leaves out.
         """
-        if implementation == "default" or (implementation in self.quick and self._is_quicks(work)):
+        if implementation == "default" or (implementation in self.quick_forms and self._is_quicks(work)):
             return True
         own = any(self.variant(*self.presets[preset]).params == work.params for preset in _LARGE)
         formats = (work.dtype, work.precision) == ("float32", "ieee") or implementation in NARROW
@@ -122,7 +122,14 @@ class ModelWorkload(Workload):
 
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - same on every machine
         own = self.variant(*self.presets[Preset.STANDARD])
-        return implementation in self.headline and work == own
+        return implementation in self.headline_forms and work == own
+
+    @abstractmethod
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of device memory that a kernel needs: weights with their copies, and all else that it holds.
+
+        In PyTorch weights are there twice while a module is loaded with them.
+        """
 
     @abstractmethod
     def samples(self, work: Work) -> int:
@@ -207,8 +214,3 @@ def autocast_format(precision: str) -> str:
     """Return the format in which a precision computes products: "bfloat16" for "autocast_bfloat16"; "" if not named."""
     mode, _, name = precision.partition("_")
     return name if mode == "autocast" else ""
-
-
-def itemsize(work: Work) -> int:
-    """Return the size of one weight in bytes."""
-    return 2 if work.dtype == "bfloat16" else np.dtype(work.dtype).itemsize

@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def readme_table():
-    """Return the cells of the table under "What it answers"."""
+    """Return the cells of the table under "The claims it tests"."""
     _, _, below = README.partition("| claim | measured by | metric |\n")
     lines = below.split("\n\n")[0].splitlines()[1:]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]

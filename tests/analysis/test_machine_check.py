@@ -8,7 +8,6 @@ import pytest
 
 from bench_core.analysis.machine_check import LimitVerdict, exit_code, judge_limits, unmeasured
 from bench_core.machine import datasheets, normal_ranges
-from bench_core.machine.normal_ranges import Link
 from bench_core.records import Cache, Clock, Fact, Status
 from bench_core.results.rows import rows_of_case
 from tests.support.limits import CEILINGS, FACTS, H100, limit
@@ -83,13 +82,6 @@ def test_every_device_with_a_datasheet_has_its_link():
     """But for TPUs: of their link to the host nothing is published."""
     lacking = {name for name in datasheets.SHEETS if normal_ranges.link(name) is None}
     assert {name.partition(" ")[0].rstrip("7x") for name in lacking} == {"TPU"}
-
-
-def test_a_link_carries_what_the_standard_says():
-    assert Link(3, 16).rate == pytest.approx(15.75e9, rel=1e-3)
-    assert Link(5, 16).rate == pytest.approx(63.0e9, rel=1e-3)
-    assert Link(1, 4).rate == 1e9
-    assert Link(9, 16).rate is None
 
 
 def test_eight_lanes_are_named():

@@ -22,11 +22,25 @@ from bench_core.analysis.summary import (
     text,
     work_name,
 )
-from bench_core.records import Case, Clock, Costs, Measurement, Preset, Run, Series, Status, Work
+from bench_core.records import (
+    OTHER_WORK,
+    SHARED_GPU,
+    SLOW_CLOCK,
+    STEAL,
+    THROTTLED,
+    Case,
+    Clock,
+    Costs,
+    Measurement,
+    Preset,
+    Run,
+    Series,
+    Status,
+    Work,
+)
 from bench_core.results.rows import rows_of_case, rows_of_run
 from bench_core.results.traits import TraitsOf
 from bench_core.run.tries import REPEATED
-from bench_core.timing import watch
 from tests.support import ROOT
 from tests.support import planned as catalogue
 from tests.support.ranks import across, several_devices
@@ -233,7 +247,7 @@ def test_the_seconds_that_do_not_count_are_told_with_their_causes_from_one_in_a_
 
 
 def test_every_cause_of_a_disturbance_has_words():
-    found = {watch.OTHER_WORK, watch.STEAL, watch.THROTTLED, watch.SLOW_CLOCK, watch.SHARED_GPU}
+    found = {OTHER_WORK, STEAL, THROTTLED, SLOW_CLOCK, SHARED_GPU}
     assert CAUSES.keys() == {*found, REPEATED}
     assert found <= DOUBTS.keys()
 

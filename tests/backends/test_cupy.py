@@ -200,6 +200,15 @@ def test_device_time_counts_the_kernels_alone(backend, cupy):
     assert not took.starved
 
 
+def test_where_there_is_no_device_clock_it_says_so_instead_of_compiling_its_spin(backend, cupy, monkeypatch):
+    """As backends/conformance.py asks of every backend: the spin is PTX, which ROCm cannot compile."""
+    monkeypatch.setattr(cupy.cuda.runtime, "is_hip", True)
+    assert not backend.has_device_clock
+    with pytest.raises(NotImplementedError, match="ROCm"):
+        backend.device_time(lambda: None, 1)
+    assert "_device_clock" not in vars(backend)
+
+
 def test_small_kernels_starve_a_device_that_no_spin_holds_back(backend, cupy, monkeypatch):
     """The companion: between events alone, 50 calls take the host's time, and that is found out."""
     a = backend.from_host(np.ones((2, 2)))

@@ -90,13 +90,13 @@ def test_a_rank_in_a_collective_waits_for_others(file, function, expected):
 def test_a_rank_takes_its_share_of_the_cores(monkeypatch):
     taken = []
     monkeypatch.setattr(torch_ranks.os, "sched_setaffinity", lambda who, cpus: taken.append((who, cpus)))
-    monkeypatch.setattr(torch_ranks.host, "share_of_cpus", lambda part, parts: frozenset({part, part + parts}))
+    monkeypatch.setattr(torch_ranks.allotment, "share_of_cpus", lambda part, parts: frozenset({part, part + parts}))
     assert torch_ranks._take_own_cores(1, 4) == 2
     assert taken == [(0, frozenset({1, 5}))]
 
 
 def test_cores_that_are_too_few_are_left_to_all(monkeypatch):
-    monkeypatch.setattr(torch_ranks.host, "share_of_cpus", lambda part, parts: frozenset())
+    monkeypatch.setattr(torch_ranks.allotment, "share_of_cpus", lambda part, parts: frozenset())
     assert torch_ranks._take_own_cores(1, 4) is None
 
 

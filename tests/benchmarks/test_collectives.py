@@ -28,7 +28,7 @@ ALL = {each.name: each for each in workloads([path for path in FILES if path.ste
 PAIRS = "send_recv_pair"
 TOGETHER = [name for name in ALL if name != PAIRS]  # the works of all ranks
 REDUCTIONS = [name for name, each in ALL.items() if each.reduces]
-DTYPES = tuple(bench_collectives.ITEMSIZES)
+DTYPES = bench_collectives.DTYPES
 
 
 def machine(ranks):

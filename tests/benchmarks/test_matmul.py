@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench_core import caches
 from bench_core.errors import TooSlow, Unsupported, WrongAnswer
 from bench_core.plan.expansion import expand
 from bench_core.records import Machine, Preset, Status, Target
-from benchmarks import bench_matmul, caches, limits, products
+from benchmarks import bench_matmul, limits, products
 from tests.support import kernels as support
 from tests.support import planned
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
@@ -385,18 +386,18 @@ def test_eight_bit_costs_count_the_wider_result():
 
 def test_a_product_that_would_take_minutes_is_not_begun(monkeypatch):
     monkeypatch.setattr(limits, "LONGEST_CALL_S", 1e-6)
-    monkeypatch.setattr(products, "SHORTEST_PROBE_S", 0.0)
+    monkeypatch.setattr(products, "SHORTEST_SAMPLE_S", 0.0)
     with support.backend("numpy") as on, pytest.raises(TooSlow, match="one product of float16"):
         support.kernel(SQUARE, SQUARE.product("256", bench_matmul.FP16, 256, 256, 256), on)
 
 
-def test_float32_is_not_probed_unless_it_is_large(monkeypatch):
-    monkeypatch.setattr(products, "_seconds", lambda *_: pytest.fail("probed"))
+def test_float32_is_not_predicted_unless_it_is_large(monkeypatch):
+    monkeypatch.setattr(products, "_seconds", lambda *_: pytest.fail("predicted"))
     work = SQUARE.product("256", bench_matmul.FP32, 256, 256, 256)
     with support.backend("numpy") as on:
         support.kernel(SQUARE, work, on)
         monkeypatch.setattr(products, "LARGE_FLOPS", 2 * 256**3 - 1)
-        with pytest.raises(pytest.fail.Exception, match="probed"):
+        with pytest.raises(pytest.fail.Exception, match="predicted"):
             support.kernel(SQUARE, work, on)
 
 

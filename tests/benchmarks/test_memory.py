@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench_core import caches
 from bench_core.errors import WrongAnswer
 from bench_core.plan.expansion import expand
 from bench_core.records import Cache, Case, Fact, Limit, Machine, Preset, Target
 from bench_core.results import roofline
 from bench_core.results.legacy import traits_by_name
-from benchmarks import bench_memory, caches
+from benchmarks import bench_memory
 from benchmarks.sizes import KIB, MIB
 from benchmarks.threads import in_parallel
 from tests.support import kernels as support

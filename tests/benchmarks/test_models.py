@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench_core import caches
 from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import Unsupported, WrongAnswer
@@ -16,9 +17,9 @@ from bench_core.plan.expansion import expand
 from bench_core.records import Case, Machine, Preset, Run, Scope, Status, Target
 from bench_core.results.rows import rows_of_case
 from bench_core.timing.case import Settings, generator, run_case
-from bench_core.timing.recheck import UNCHECKED
+from bench_core.timing.recheck import UNCHECKED_TIMING
 from bench_core.timing.sampling import Durations
-from benchmarks import bench_cnn, bench_gpt, bench_mlp, caches
+from benchmarks import bench_cnn, bench_gpt, bench_mlp
 from benchmarks.nn import batches, generation, workloads
 from tests.standin.install import cupy_module
 from tests.support import kernels as support
@@ -623,7 +624,7 @@ def test_all_that_is_timed_of_every_workload_is_looked_at(workload):
         drawn = {name for name in host if not name.startswith("weights.")}
         assert set(kernel.inputs) - set(host) == set()
         assert drawn & set(kernel.inputs)
-        assert UNCHECKED not in done(workload.name, backend).flags
+        assert UNCHECKED_TIMING not in done(workload.name, backend).flags
 
 
 def static_kernel(work, host):

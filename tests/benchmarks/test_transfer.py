@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench_core import caches
 from bench_core.backends import registry
 from bench_core.errors import Unavailable, Unsupported, WrongAnswer
 from bench_core.records import Case, Costs, Machine, Preset, Status
-from benchmarks import bench_latency, bench_transfer, caches
+from benchmarks import bench_latency, bench_transfer
 from tests.support import kernels as support
 
 MACHINE = Machine(32 << 20, 2)

@@ -175,6 +175,18 @@ def test_bad_usage_is_one_line_and_exit_code_2(project, findings, monkeypatch, a
     assert "Traceback" not in done.output
 
 
+def test_a_measurement_that_was_killed_is_told_by_its_signal(findings, monkeypatch):
+    def killed(turn, output, arguments):
+        output.mkdir()
+        (output / replicate.LOG).write_text("collected 1 item\n", encoding="utf-8")
+        return -9
+
+    monkeypatch.setattr(replicate, "launch", killed)
+    done = invoke()
+    assert done.exit_code == 2
+    assert "nothing was measured, pytest was killed by SIGKILL: collected 1 item" in done.stderr
+
+
 def test_what_doctor_warns_of_is_quoted_and_a_card_that_no_library_uses_is_told(project, findings, monkeypatch):
     """With such a card the machine is not all right."""
     monkeypatch.chdir(project())

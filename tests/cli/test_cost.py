@@ -35,7 +35,7 @@ def test_the_command_begins_with_what_a_person_buys_and_then_the_rest(tmp_path):
     assert re.split("  +", others[2])[:4] == ["1 EFLOP", "matmul", "1,000 ±<1%", "1,000 ±<1%"]
     notes = " ".join(line.strip() for line in others)
     assert "Not listed, with a value on one machine only: 1 on gpu. Price one machine alone to list its works." in notes
-    assert "Costs of the fastest row of each machine, in EUR; ± and ... to ... are the interval of its rate." in notes
+    assert "Costs of the fastest row of each machine, in EUR; ± or a range is the interval of its rate." in notes
 
 
 def test_an_interval_with_far_ends_is_written_with_both(tmp_path):

@@ -43,7 +43,7 @@ def test_no_text_of_the_environment_a_driver_or_a_library_reaches_the_terminal_r
     evil = "x\x1b]0;owned\x07\u202ey [red]"
     monkeypatch.setenv("OMP_NUM_THREADS", evil)
     monkeypatch.setattr(machine.pynvml, "driver", None)
-    monkeypatch.setattr(nvml, "cards", lambda: (_ for _ in ()).throw(nvml.NoDriver(evil)))
+    monkeypatch.setattr(nvml, "cards", lambda: (_ for _ in ()).throw(nvml.NotTold(evil)))
     device = replace(numpy_probe().devices[0], name=evil, library=evil)
     machine.probes |= {"numpy": replace(numpy_probe(), devices=(device,)), "torch": Probe("torch", reason=evil)}
     result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})

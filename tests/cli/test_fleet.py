@@ -340,12 +340,37 @@ def test_a_second_gather_changes_no_byte_and_no_time_and_says_the_same(tmp_path)
     assert tree(folder.path) == before
 
 
-@pytest.mark.parametrize(("nodes", "told"), [(1, ""), (4, "compare"), (5, "fleet diagnose")])
-def test_the_command_that_is_told_is_one_that_so_few_nodes_are_enough_for(tmp_path, nodes, told):
-    folder = whole(tmp_path, nodes=nodes, runs=1)
-    last = run("gather", folder.path).stdout.splitlines()[-1]
+@pytest.mark.parametrize(
+    ("nodes", "runs", "told", "needed"),
+    [
+        (1, 1, "", 0),
+        (4, 3, "compare", 0),
+        (5, 3, "compare", 4),
+        (5, 4, "fleet diagnose", 0),
+        (6, 2, "compare", 3),
+        (6, 3, "fleet diagnose", 0),
+    ],
+)
+def test_the_command_that_is_told_is_one_that_so_few_nodes_and_runs_are_enough_for(tmp_path, nodes, runs, told, needed):
+    folder = whole(tmp_path, nodes=nodes, runs=runs)
+    *_, before, last = run("gather", folder.path).stdout.splitlines()
+    if needed:
+        by = f"`fleet diagnose` needs {needed} runs of each: measure with --runs {needed}"
+        assert last == f"To find a slow node among {nodes}, {by}"
+        last = before
     expected = f"To find the nodes that differ: bench-core {told} {folder.path}" if told else f"results: {folder.path}"
     assert last == expected
+
+
+@pytest.mark.parametrize(("nodes", "is_told"), [(4, False), (5, True), (6, False)])
+def test_before_five_nodes_measure_it_is_told_that_the_usual_runs_are_too_few_to_find_a_slow_one(
+    engines, nodes, is_told
+):
+    engines(FunctionEngine(give, [Place(f"host-{number}") for number in range(nodes)]))
+    done = run(*LOCAL)
+    assert done.exit_code == 0, done.output
+    told = "To find a slow node among 5, `fleet diagnose` needs 4 runs of each: measure with --runs 4"
+    assert (told in done.stderr.splitlines()) is is_told
 
 
 def test_a_problem_of_a_node_is_told_once_beside_its_first_gpu(tmp_path):

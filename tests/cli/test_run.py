@@ -174,7 +174,7 @@ def test_of_what_was_interrupted_it_is_said_that_nothing_is_known_of_its_precisi
     counts, unknown = done.stdout.splitlines()
     assert counts == "0 of 2 values are known within 3 % after 3 rounds: stopped early"
     assert unknown.startswith(
-        "Not known how well, as they have fewer than 7 processes: matmul numpy-cpu-float32-64-2t, "
+        "Precision unknown, because there are fewer than 7 processes: matmul numpy-cpu-float32-64-2t, "
     )
 
 

@@ -136,6 +136,12 @@ def test_a_variable_that_only_one_side_has_is_unset_on_the_other():
     assert "numpy env.OPENBLAS_CORETYPE: unset against ZEN / unset" in environment(a, b, again)
 
 
+def test_a_variable_whose_value_is_withheld_is_unknown_and_not_unset():
+    a = working("a", ("numpy", {}), host={"env.OMP_PLACES": None})
+    b = working("b", ("numpy", {}), host={"env.OMP_PLACES": "cores"})
+    assert environment(a, b) == ["env.OMP_PLACES: unknown against cores"]
+
+
 def test_a_package_that_one_side_lacks_is_not_installed_there():
     a = working("a", ("numpy", {}), host={"package.cupy": None})
     b = working("b", ("numpy", {}), host={"package.cupy": "14"})

@@ -95,7 +95,7 @@ def test_code_that_is_slower_by_a_fifth_fails():
 
 @pytest.mark.parametrize(("case", "slower", "least", "most"), [("launch", 1.2, 29, 30), ("mlp_infer", 2.0, 0, 5)])
 def test_of_one_case_alone_it_finds_what_its_noise_allows(case, slower, least, most):
-    """README's figures: 20 % where runs agree, not even a doubling where they vary tenfold."""
+    """As bench_core/compare/README.md says: 20 % where runs agree, not even a doubling where they vary tenfold."""
     (place,) = (i for i, name in enumerate(names()) if name.split()[0] == case)
     factors = [slower if i == place else 1.0 for i in range(len(names()))]
     assert least <= outcomes(30, factors)["fail"] <= most

@@ -9,12 +9,13 @@ from itertools import permutations
 
 import pytest
 
-from bench_core.compare import Method, compare, read
+from bench_core.compare import Method, Reading, compare, read
 from bench_core.errors import TableError, UsageError
 from bench_core.files import digest
 from bench_core.results.reader import find_results, read_rows
+from bench_core.results.run_files import RunFiles
 from bench_core.results.writer import results_text
-from tests.support import ROOT
+from tests.support import ROOT, tables
 from tests.support.comparisons import FIVE, only
 from tests.support.tables import on_host, processes, write
 
@@ -281,3 +282,30 @@ def test_a_table_with_rows_of_other_programs_is_said_to_be_imported(tmp_path):
     notes = [reading.notes for reading in read([str(own), str(other)])]
     said = f"{other / 'results.csv'}: imported: measured by prog, and not checked by this suite"
     assert (said in notes[1], [n for n in notes[0] if "imported" in n]) == (True, [])
+
+
+ALONE = [("r1", "a")]
+TWO = [("r1", "a"), ("r2", "a")]
+
+
+@pytest.mark.parametrize(
+    ("run", "there", "of_run", "of_machine"),
+    [
+        ({"run_id": "r1", "machine": "a"}, TWO, {"r1"}, {"r1"}),
+        ({"run_id": "r1", "machine": "renamed"}, TWO, {"r1"}, set()),
+        ({"run_id": "r1", "machine": ["a"]}, ALONE, {"r1"}, set()),
+        ({"run_id": "other", "machine": "a"}, ALONE, set(), set()),
+        ({"machine": "a"}, ALONE, {"r1"}, {"r1"}),
+        (None, ALONE, {"r1"}, {"r1"}),
+        ("r1", TWO, set(), set()),
+    ],
+)
+def test_the_files_beside_a_table_are_of_the_run_that_they_name_or_of_the_only_one(run, there, of_run, of_machine):
+    files = RunFiles(about={} if run is None else {"run": run})
+    row = tables.reading(processes([1.0])).rows[0]
+    table = Reading.of("x/results.csv", [replace(row, run_id=name, machine=machine) for name, machine in there])
+    table = replace(table, files=files)
+    assert {name for name, _ in there if table.files_of(name) is files} == of_run
+    assert all(table.files_of(name) == RunFiles() for name, _ in there if name not in of_run)
+    named = {name for name, machine in there if files.are_of(name, machine, is_only=len(there) == 1)}
+    assert named == of_machine

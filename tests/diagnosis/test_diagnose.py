@@ -1,4 +1,4 @@
-"""From tables to what is said of each node: findings in all work, in families and in single works, sorted by doubt."""
+"""From tables to what is said of each node: findings in all work, in families and in single works, by concern."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_a_node_that_is_slow_in_everything_is_so_in_all_work_and_said_once():
     assert said.ratio == pytest.approx(1.2, rel=0.01)
     assert any("570.1" in cause for cause in first.causes)
     assert {other.standing for other in others} == {Standing.ALIKE}
-    assert [other.doubt for other in others] == sorted((other.doubt for other in others), reverse=True)
+    assert [other.distance for other in others] == sorted((other.distance for other in others), reverse=True)
     assert all(other.causes == () for other in others)
     assert found.off == (first,)
     assert (found.alarm_rate, found.reason) == (ALARM_RATE, "")

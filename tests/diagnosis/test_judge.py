@@ -34,7 +34,7 @@ def test_a_slow_node_is_found_with_the_interval_of_its_difference():
     assert [node for node, judged in nodes.items() if judged.standing in OFF] == [3]
     slow = nodes[3]
     assert slow.standing is Standing.SLOW
-    assert slow.doubt > 1
+    assert slow.distance > 1
     assert slow.low < math.log(1.05) < slow.high
     assert slow.low > 0
     assert slow.difference == pytest.approx(math.log(1.05), abs=0.01)
@@ -190,11 +190,11 @@ def test_a_node_whose_runs_are_unlikely_to_be_dealt_to_it_is_not_like_the_fleet(
     assert judge(values, groups)[0].nodes[3].standing is Standing.UNSURE
 
 
-def test_a_node_of_the_size_of_the_fleet_has_no_doubt_however_little_it_varies():
+def test_a_node_of_the_size_of_the_fleet_is_near_to_it_however_little_it_varies():
     values = 0.04 * np.random.default_rng(9).standard_normal((40, 20, 3))
     values[:, 3] *= 0.1
     (verdicts,) = judge(values, [Members("all", tuple(range(40)))])
-    assert verdicts.nodes[3].doubt < 0.5
+    assert verdicts.nodes[3].distance < 0.5
 
 
 def test_where_runs_are_too_few_nobody_can_be_sure_of_a_node_that_is_further_out_than_all_others():
@@ -203,7 +203,7 @@ def test_where_runs_are_too_few_nobody_can_be_sure_of_a_node_that_is_further_out
     values[:, 3] -= 0.4
     groups = [*ALL, *(Members(kind, (i,)) for kind in ("family", "work") for i in range(4))]
     assert judge(values, groups)[0].nodes[3].standing is Standing.UNSURE
-    assert judge(values, groups)[0].nodes[3].doubt < 1
+    assert judge(values, groups)[0].nodes[3].distance < 1
     assert judge(-values, groups)[0].nodes[3].standing is Standing.SLOW
     more = noise(nodes=10, runs=5)
     more[:, 3] -= 0.4
@@ -258,7 +258,7 @@ def test_the_same_runs_have_the_same_verdict_in_any_order_of_the_nodes():
     before, after = only(values), only(values[:, order])
     for place, node in enumerate(order.tolist()):
         assert after[place].standing is before[node].standing
-        assert after[place].doubt == pytest.approx(before[node].doubt)
+        assert after[place].distance == pytest.approx(before[node].distance)
     assert judge(values, ALL) == judge(values, ALL)
 
 
@@ -291,7 +291,7 @@ def test_how_many_runs_are_enough_is_told_for_each_number_of_nodes(nodes, runs):
     assert judging.fewest_runs(ALL, nodes) == {"all": 3}
     groups = [*ALL, *(Members("family", (i,)) for i in range(4)), *(Members("work", (i,)) for i in range(4))]
     needed = judging.fewest_runs(groups, nodes)
-    assert needed["all"] == runs
+    assert needed["all"] == runs == judging.enough_runs(nodes)
     assert needed["work"] >= needed["family"] >= 3
     for few, is_enough in ((needed["all"] - 1, False), (needed["all"], True)):
         values = noise(nodes=nodes, runs=few, sigma=0.0005)

@@ -9,7 +9,7 @@ import pytest
 from bench_core.compare.apart import kept_apart
 from bench_core.compare.loading import Reading, read
 from bench_core.diagnosis.nodes import nodes_of
-from bench_core.records import IMPORTED, NO_REFERENCE, Costs, Work
+from bench_core.records import IMPORTED, UNCHECKED, Costs, Work
 from bench_core.results.run_files import RunFiles
 from tests.support.fleet_tables import COPY, WORKS, fleet, node, reading_of, write_fleet
 from tests.support.tables import measured, processes, reading
@@ -93,7 +93,7 @@ def test_of_work_with_a_time_its_rates_are_not_counted_again():
     assert work.metric == "time"
 
 
-@pytest.mark.parametrize("spoilt", [{"status": "error", "value": None}, {"clock": "device"}, {"flags": NO_REFERENCE}])
+@pytest.mark.parametrize("spoilt", [{"status": "error", "value": None}, {"clock": "device"}, {"flags": UNCHECKED}])
 def test_rows_that_failed_or_are_unchecked_or_by_the_clock_of_the_device_do_not_count(spoilt):
     good, bad = fleet(3), renamed([reading_of(4, 0)], **spoilt)
     *kinds, last = nodes_of(good + bad)
@@ -102,7 +102,7 @@ def test_rows_that_failed_or_are_unchecked_or_by_the_clock_of_the_device_do_not_
 
 
 def test_tables_of_other_programs_count_though_nobody_has_checked_them():
-    flags = f"{NO_REFERENCE};{IMPORTED}"
+    flags = f"{UNCHECKED};{IMPORTED}"
     found = only(renamed(fleet(3), flags=flags))
     assert [len(runs) for runs in of(found, "copy").values()] == [3, 3, 3]
 

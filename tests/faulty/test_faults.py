@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench_core.machine import host
+from bench_core.machine import allotment
 from bench_core.results.reader import read_rows
 from bench_core.results.schema import JOURNAL
 from tests.faulty.faults import PHASES
@@ -88,15 +88,15 @@ def test_threads_set_by_the_user_do_not_change_what_a_row_says(tmp_path):
     done = project.run(*STRUCK, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     found = statuses(project.folder)
     assert found == CALM
-    assert {row.threads for row in read_rows(project.folder / "results.csv")} == {host.usable_cores()}
-    workers = project.about["environment"]["workers"].values()
-    assert {pool["num_threads"] for facts in workers for pool in facts["threadpools"]["value"]} == {host.usable_cores()}
+    assert {row.threads for row in read_rows(project.folder / "results.csv")} == {allotment.usable_cores()}
+    pools = [each["threadpools"]["value"] for each in project.about["environment"]["workers"].values()]
+    assert {pool["num_threads"] for each in pools for pool in each} == {allotment.usable_cores()}
     note(
         "OMP_NUM_THREADS=1 in the environment",
         "start",
         found,
         done.code,
-        f"threads = {host.usable_cores()}, as every core",
+        f"threads = {allotment.usable_cores()}, as every core",
     )
 
 

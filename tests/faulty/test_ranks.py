@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench_core.errors import CaseError
-from bench_core.machine import host
+from bench_core.machine import allotment
 from bench_core.machine.kernel_files import numbers
 from bench_core.results.reader import read_rows
 from bench_core.timing.ranks_worker import RanksWorker
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.usefixtures("installed"),
     pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed"),
-    pytest.mark.skipif(host.usable_cores() < 2, reason="two ranks need two cores"),
+    pytest.mark.skipif(allotment.usable_cores() < 2, reason="two ranks need two cores"),
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended"),
 ]
 
@@ -77,17 +77,17 @@ def test_a_rank_that_is_slow_where_none_waits_for_it_is_flagged(striking):
 
 def test_the_cores_are_divided_among_the_ranks_and_that_is_told(striking):
     project, _, _ = striking
-    share = host.usable_cores() // 2
+    share = allotment.usable_cores() // 2
     times = [row for row in read_rows(project.folder / "results.csv") if row.metric == "time" and row.has_value]
     assert {(row.device, row.device_type, row.threads) for row in times} == {("cpu:x2", "cpu", 2 * share)}
     for facts in project.about["environment"]["workers"].values():
         assert facts["ranks"]["value"] == 2
         assert facts["ranks.collectives"]["value"] == "gloo"
-        assert facts["ranks.cores"]["value"] == len(host.share_of_cpus(0, 2))
+        assert facts["ranks.cores"]["value"] == len(allotment.share_of_cpus(0, 2))
         assert facts["torch.threads"]["value"] == share
         first, second = map(numbers, facts["ranks.affinity"]["value"].split(" | "))
         assert first.isdisjoint(second), "no core is that of both"
-        assert (first, second) == (host.share_of_cpus(0, 2), host.share_of_cpus(1, 2))
+        assert (first, second) == (allotment.share_of_cpus(0, 2), allotment.share_of_cpus(1, 2))
 
 
 @pytest.mark.skipif("GLOO_SOCKET_IFNAME" in os.environ, reason="the user has named a network interface")

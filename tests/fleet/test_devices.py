@@ -140,7 +140,7 @@ def test_numbers_of_unlike_cards_are_refused_unless_they_are_those_of_the_addres
 
 def test_without_a_driver_the_reason_is_raised(pynvml, monkeypatch):
     monkeypatch.setattr(pynvml, "driver", None)
-    with pytest.raises(nvml.NoDriver, match="no NVIDIA driver"):
+    with pytest.raises(nvml.NotTold, match="no NVIDIA driver"):
         devices.usable({})
 
 

@@ -14,7 +14,7 @@ from bench_core.fleet.driver import Driver, Request, new_plan, places_of
 from bench_core.fleet.engine import Place, Places
 from bench_core.fleet.gathering import gather
 from bench_core.fleet.local import Local
-from bench_core.fleet.verification import Kind
+from bench_core.fleet.problems import Kind
 from bench_core.results.reader import find_results
 from tests.support.disks import mounted
 from tests.support.node_orders import Site, environ
@@ -82,7 +82,7 @@ def test_faults_of_three_nodes_are_named_and_a_resumption_gives_the_rest(site, d
     gathered = gather(folder)
     told = {(problem.node, problem.kind): problem.text for problem in gathered.problems}
     assert {node for node, kind in told if not kind.is_note} == {"dies", "full"}
-    assert told["dies", Kind.NOTHING] == "no run can be used: ended by SIGKILL"
+    assert told["dies", Kind.NOTHING] == "no run can be used: the task was killed by SIGKILL"
     assert "finishes it" in told["dies", Kind.UNFINISHED]
     assert told["full", Kind.DISK].startswith("its disk was full: ")
     assert "No space left on device" in told["full", Kind.DISK]

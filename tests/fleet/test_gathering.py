@@ -11,7 +11,7 @@ from bench_core.errors import TableError
 from bench_core.fleet import gathering
 from bench_core.fleet.gathering import gather, set_aside
 from bench_core.fleet.plan import Part
-from bench_core.fleet.verification import Kind
+from bench_core.fleet.problems import Kind
 from bench_core.results import reader
 from tests.support.fleets import (
     OPTIONS,

@@ -97,8 +97,8 @@ def test_a_task_that_was_killed_is_told_by_its_signal(engine, site, monkeypatch)
     site.chosen = "test_struck"
     monkeypatch.setenv("STRIKE_TASK", str(int(signal.SIGKILL)))
     job = ended(engine.start(site.order(), PLACE))
-    assert job.why == "ended by SIGKILL"
-    assert job.why == "ended by SIGKILL", "also when asked again"
+    assert job.why == "the task was killed by SIGKILL"
+    assert job.why == "the task was killed by SIGKILL", "also when asked again"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a task of Windows ends without a word")

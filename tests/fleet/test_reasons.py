@@ -9,7 +9,7 @@ from bench_core.fleet import gathering
 from bench_core.fleet.alone import alone
 from bench_core.fleet.gathering import gather
 from bench_core.fleet.plan import Seen
-from bench_core.fleet.verification import Kind
+from bench_core.fleet.problems import Kind
 from tests.support.fleets import begin_run, cut_off, fleet, given_by, plan_of, say, told, whole, write_run
 
 FILES = ("results.csv", "samples.csv", "run.json")

@@ -13,7 +13,7 @@ from bench_core.errors import UsageError
 from bench_core.fleet import slurm
 from bench_core.fleet.engine import EngineError, JobState, Place, Places
 from bench_core.fleet.plan import Node, Order, Part
-from bench_core.fleet.slurm import Queue, Seen, Slurm, checked, gpus_of, is_over, jobs_of, last_line, places_of, refusal
+from bench_core.fleet.slurm import Queue, Said, Slurm, checked, gpus_of, is_over, jobs_of, last_line, places_of, refusal
 from tests.support import ROOT
 from tests.support.properties import given, st
 
@@ -376,13 +376,13 @@ def test_all_jobs_are_asked_for_at_once_and_not_again_within_two_seconds():
     queue = Queue(2.0, clock, ask)
     queue.add("10")
     queue.add("9")
-    assert (queue.look("9"), queue.look("10"), len(asked)) == (Seen("RUNNING"), Seen("PENDING", "Resources"), 1)
+    assert (queue.look("9"), queue.look("10"), len(asked)) == (Said("RUNNING"), Said("PENDING", "Resources"), 1)
     assert asked[0][1:] == ["--noheader", "--states=all", "--jobs=9,10", "--format=%A|%T|%r"]
     clock.now = 1.9
-    assert (queue.look("9"), len(asked)) == (Seen("RUNNING"), 1)
+    assert (queue.look("9"), len(asked)) == (Said("RUNNING"), 1)
     queue.drop("9")
     clock.now = 2.0
-    assert (queue.look("10"), len(asked), asked[1][3]) == (Seen("PENDING", "Resources"), 2, "--jobs=10")
+    assert (queue.look("10"), len(asked), asked[1][3]) == (Said("PENDING", "Resources"), 2, "--jobs=10")
     queue.add("11")  # a new one is asked for at once
     assert (queue.look("11"), len(asked)) == (None, 3)
 
@@ -403,7 +403,7 @@ def test_if_slurm_has_not_answered_that_holds_for_all_jobs_until_it_is_asked_aga
         with pytest.raises(EngineError, match=r"Unable to contact"):
             queue.look(job)
     clock.now = 2.0
-    assert (queue.look("9"), queue.look("10")) == (Seen("RUNNING"), None)
+    assert (queue.look("9"), queue.look("10")) == (Said("RUNNING"), None)
 
 
 @pytest.mark.parametrize(

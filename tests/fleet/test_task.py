@@ -16,7 +16,7 @@ from bench_core.errors import BenchError
 from bench_core.fleet import task
 from bench_core.fleet.devices import Device, Lock
 from bench_core.fleet.plan import Node, Part, PartState
-from bench_core.machine import allotment, host
+from bench_core.machine import allotment
 from bench_core.results.schema import JOURNAL
 from tests.faulty.runs import in_journal, in_samples, statuses
 from tests.support.disks import mounted
@@ -197,7 +197,7 @@ def test_a_folder_with_another_token_is_not_taken_for_that_of_the_order(site):
 # ---------------------------------------------------------------- GPUs
 
 
-needs_two_cores = pytest.mark.skipif(not host.share_of_cpus(0, 2), reason="one core")
+needs_two_cores = pytest.mark.skipif(not allotment.share_of_cpus(0, 2), reason="one core")
 
 
 @linux
@@ -213,7 +213,7 @@ def test_the_parts_of_a_node_measure_at_the_same_time_each_on_a_device_and_on_co
     first, second = (gpus.complete(part.label)[0] for part in TWO.parts)
     assert {about(run)["run"]["machine"] for run in (first, second)} == {part.label for part in TWO.parts}
     cores = [set(allotment.kernel_files.numbers(fact(run, "cpu.affinity"))) for run in (first, second)]
-    assert cores == [host.share_of_cpus(0, 2), host.share_of_cpus(1, 2)]
+    assert cores == [allotment.share_of_cpus(0, 2), allotment.share_of_cpus(1, 2)]
     assert not cores[0] & cores[1]
     assert fact(first, "env.CUDA_VISIBLE_DEVICES") == "<GPU id>"
     for path in [*temporary.rglob("*"), *gpus.fleet.path.rglob("*")]:
@@ -296,7 +296,7 @@ def test_a_killed_run_is_told_and_a_second_order_finishes_it_to_its_plan(site, m
     with monkeypatch.context() as patch:
         patch.setenv("FAULT", "kill_pytest.block")
         perform(site, runs=2)
-    assert site.state.parts["node-01"] == PartState((-9,), "log-0.txt: ended by SIGKILL")
+    assert site.state.parts["node-01"] == PartState((-9,), "log-0.txt: the run was killed by SIGKILL")
     assert site.complete() == []
     (run,) = site.unfinished()
     kept = in_journal(run)

@@ -1,13 +1,17 @@
 """A run is gathered only if it is whole, unchanged, of its part and of the plan; any other one is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from bench_core.files import digest
 from bench_core.fleet.gathering import gather
-from bench_core.fleet.verification import Kind
+from bench_core.fleet.problems import Kind
+from bench_core.records import Status
 from tests.support.fleets import cut_off, fleet, given_by, plan_of, say, told, whole, write_run
 from tests.support.properties import given, settings, st
+from tests.support.tables import absent, measured, work
 
 FILES = ("results.csv", "samples.csv", "run.json")
 
@@ -57,7 +61,7 @@ DAMAGE = [
     ("run.json", link, "run.json: a symbolic link, which is not followed"),
     ("run.json", lambda path: path.write_text("[]"), "run.json is not that of a run: not an object"),
     ("run.json", lambda path: path.write_text("[" * 100_000), "run.json: not JSON: "),
-    ("run.json", lambda path: path.write_text('{"run": 1}'), "run.json lacks 'options'"),
+    ("run.json", lambda path: path.write_text('{"run": 1}'), "run.json is not that of a run: 'run' is not an object"),
     ("run.json", without("files"), "run.json lacks 'files'"),
     ("run.json", without("statuses"), "run.json lacks 'statuses'"),
     ("run.json", count_one_more, "4 cases are planned, 3 have a status and 3 are in results.csv"),
@@ -142,8 +146,11 @@ def test_a_node_with_another_bench_core_is_refused(tmp_path):
 def test_a_run_whose_interrupted_cases_can_no_longer_be_measured_is_damaged(tmp_path):
     folder = whole(tmp_path, runs=1)
     (run,) = folder.complete("node-02", "node-02")
+    table = run / "results.csv"
+    table.write_text(table.read_text().replace(",oom,", ",interrupted,"))
     about = json.loads((run / "run.json").read_text())
     about["statuses"] = {"ok": 2, "interrupted": 1}
+    about["files"]["results.csv"]["sha256"] = digest(table.read_bytes())
     (run / "run.json").write_text(json.dumps(about))
     text = told(gather(folder))["node-02", Kind.DAMAGED]
     assert text == f"{run.name}: 1 case interrupted, and its journal is gone"
@@ -161,3 +168,35 @@ def test_the_label_must_be_right_in_the_table_and_beside_it(tmp_path):
     (beside / "run.json").write_text(json.dumps(about))
     texts = [problem.text for problem in gather(folder).problems if problem.kind is Kind.LABEL]
     assert texts == [f"{run.name}: is labelled 'desk', which is not node-01" for run in (in_table, beside)]
+
+
+def on_threads(case, threads):
+    """Return a measurement whose case was planned with this number of threads; None for all cores."""
+    return replace(case, case=replace(case.case, threads=threads))
+
+
+@pytest.mark.parametrize("failed", [1, None, 16])
+def test_cases_that_differ_in_their_threads_alone_are_told_apart_and_none_hides_another(tmp_path, failed):
+    """A process that died before it began leaves no number of threads for all cores; others do."""
+    folder = fleet(tmp_path, plan_of(nodes=3, runs=1))
+    good = {1: on_threads(measured([1.0, 1.1], work("64"), threads=1), 1)}
+    good[None] = on_threads(measured([0.1, 0.2], work("64"), threads=16), None)
+    crashed = on_threads(absent(work("64"), status=Status.CRASHED, reason="by SIGSEGV"), 1 if failed == 1 else None)
+    bad = good | {crashed.case.threads: replace(crashed, threads=failed)}
+    for node, cases in (("node-01", good), ("node-02", good), ("node-03", bad)):
+        write_run(folder, node, done=list(cases.values()))
+    gathered = gather(folder)
+    (problem,) = gathered.problems
+    assert (problem.node, problem.kind) == ("node-03", Kind.FAILED_HERE)
+    name = f"matmul 64 float32 numpy cpu ({work('64').case_id}){' 1t' * (failed == 1)}"
+    text = f"1 of 2 cases has no value here and one on most nodes: 1 crashed, such as {name}: by SIGSEGV"
+    assert problem.text == text
+
+
+def test_nodes_with_different_numbers_of_cores_have_the_same_cases(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=2, runs=1))
+    for node, cores in (("node-01", 8), ("node-02", 16)):
+        every = {1: 1, None: cores}
+        done = [on_threads(measured([1.0, 1.1], work("64"), threads=n), case) for case, n in every.items()]
+        write_run(folder, node, done=done)
+    assert gather(folder).problems == ()

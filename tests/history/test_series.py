@@ -29,7 +29,7 @@ from bench_core.history.series import (
     series_of_readings,
     shown_change,
 )
-from bench_core.records import NO_REFERENCE, Fact, Run, Status, to_json
+from bench_core.records import UNCHECKED, Fact, Run, Status, to_json
 from bench_core.results.rows import rows_of_case
 from bench_core.results.run_files import RunFiles
 from bench_core.results.writer import write_run
@@ -374,7 +374,7 @@ def test_one_series_is_of_one_value_of_each_column_of_a_subject():
 
 
 def test_the_newest_run_tells_whether_a_series_is_unchecked():
-    flags = [NO_REFERENCE, "throttled"]
+    flags = [UNCHECKED, "throttled"]
     assert not looked_at([1.0, 1.0], flags=flags).is_unchecked
     assert looked_at([1.0, 1.0], flags=flags[::-1]).is_unchecked
 

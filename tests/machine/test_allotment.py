@@ -29,8 +29,8 @@ def machine(plant, monkeypatch):
 
 def limits():
     """Return usable cores, the quota and the memory in GiB."""
-    host.usable_cores.cache_clear()
-    return host.usable_cores(), allotment.quota().value, allotment.memory().value / GIB
+    allotment.usable_cores.cache_clear()
+    return allotment.usable_cores(), allotment.quota().value, allotment.memory().value / GIB
 
 
 SLURM_V1 = """11:memory:/slurm/uid_1000/job_7/step_0
@@ -234,3 +234,94 @@ def test_controllers_that_are_mounted_together_are_found_where_mounts_are_not_to
     machine("sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_quota_us", "250000")
     machine("sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_period_us", "100000")
     assert limits() == (2, 2.5, 64)
+
+
+@pytest.mark.parametrize(
+    ("affinity", "cores"),
+    [({0, 1, 2, 3}, 4), ({0, 4}, 1), ({0, 1, 4, 5}, 2), (set(range(8)), 4)],
+    ids=["one thread a core", "both threads of one", "two whole cores", "all"],
+)
+def test_usable_cores_are_counted_by_the_siblings_in_the_affinity(plant, monkeypatch, affinity, cores):
+    """Four cores of two threads, in the usual numbering: the sibling of n is n + 4."""
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: affinity, raising=False)
+    assert allotment.usable_cores() == cores
+
+
+def test_usable_cores_follow_the_machine_s_ratio_where_siblings_are_not_told(plant, monkeypatch):
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(allotment.psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
+    assert allotment.usable_cores() == 4
+
+
+def test_cores_that_a_quota_lets_run_for_a_part_of_the_time_are_allowed_all_the_same(plant, monkeypatch):
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: {0, 1, 4}, raising=False)
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    plant("sys/fs/cgroup/cpu.max", "100000 100000")
+    assert (allotment.allowed_cores(), allotment.cpus(), allotment.usable_cores()) == (2, {0, 1, 4}, 1)
+
+
+@pytest.mark.parametrize(
+    ("affinity", "parts", "shares"),
+    [
+        (set(range(8)), 2, [{0, 4, 1, 5}, {2, 6, 3, 7}]),
+        ({0, 1, 4, 7}, 3, [{0, 4}, {1}, {7}]),
+        (set(range(8)), 3, [{0, 4}, {1, 5}, {2, 6}]),  # one core is left
+        ({0, 4}, 2, [set(), set()]),  # one core
+    ],
+)
+def test_parts_of_the_cores_are_equal_and_a_core_is_in_one_part_whole(plant, monkeypatch, affinity, parts, shares):
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: affinity, raising=False)
+    assert [allotment.share_of_cpus(part, parts) for part in range(parts)] == shares
+
+
+def test_only_some_hardware_threads_may_be_parted_such_as_those_of_a_node(plant, monkeypatch):
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+    shares = [allotment.share_of_cpus(part, 2, frozenset({2, 3, 6, 7, 8})) for part in range(2)]
+    assert shares == [{2, 6}, {3}], "7 and 8 are not of this process"
+
+
+def test_without_told_siblings_each_hardware_thread_is_divided_as_a_core(plant, monkeypatch):
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: {2, 3, 5, 8}, raising=False)
+    assert [allotment.share_of_cpus(part, 2) for part in range(2)] == [{2, 3}, {5, 8}]
+
+
+def test_usable_cores_stay_within_the_quota(plant, monkeypatch):
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    for cpu in range(3):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu}\n")
+    plant("sys/fs/cgroup/cpu.max", "250000 100000")
+    assert allotment.usable_cores() == 2
+
+
+def test_quota_is_the_tightest_of_nested_groups(plant):
+    plant("proc/self/cgroup", "0::/user.slice/job\n")
+    plant("sys/fs/cgroup/user.slice/job/cpu.max", "max 100000\n")
+    plant("sys/fs/cgroup/user.slice/cpu.max", "150000 100000\n")
+    assert allotment.quota().value == 1.5
+    plant("sys/fs/cgroup/user.slice/job/cpu.max", "50000 100000\n")
+    assert allotment.quota().value == 0.5
+
+
+def test_quota_is_read_from_control_groups_of_version_1(plant):
+    plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1")
+    plant("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
+    assert allotment.quota().value is None
+    plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000")
+    assert allotment.quota().value == 2.0
+
+
+def test_memory_limit_is_the_group_s_where_it_sets_one(plant):
+    total = psutil.virtual_memory().total
+    assert allotment.memory_limit() == total
+    plant("proc/self/cgroup", "0::/\n")
+    plant("sys/fs/cgroup/memory.max", "max\n")
+    assert allotment.memory_limit() == total
+    plant("sys/fs/cgroup/memory.max", "1048576\n")
+    assert allotment.memory_limit() == 1048576

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_core.machine import cpu_limits, host
+from bench_core.machine import allotment, cpu_limits, host
 from bench_core.machine.cpu_limits import Bound, CpuLimits, limits_of
 from bench_core.records import Fact
 
@@ -114,7 +114,7 @@ def test_where_a_cpu_may_be_virtual_each_of_its_threads_may_be_a_core(kernel, fl
 
 def test_a_quota_takes_no_core_away(kernel):
     limits = kernel(AVX2, cores=4, **{"sys__fs__cgroup__cpu.max": "100000 100000"})
-    assert (host.usable_cores(), limits.cores) == (1, 4)
+    assert (allotment.usable_cores(), limits.cores) == (1, 4)
 
 
 def test_a_number_of_threads_limits_the_cores(kernel):

@@ -5,7 +5,18 @@ import math
 
 import pytest
 
-from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting, shown, shown_text, valid
+from bench_core.machine.facts import (
+    LASTING,
+    VOLATILE,
+    absent,
+    against,
+    contradictions,
+    cuda_version,
+    lasting,
+    shown,
+    shown_text,
+    valid,
+)
 from bench_core.records import Fact
 
 BOX = {
@@ -165,3 +176,15 @@ def test_kinds_of_cores_and_nodes_of_memory_are_shown_in_words_even_if_a_file_ha
     assert shown("memory.nodes", nodes) == "node 0: 64.0 GB, CPUs 0-15; node 1: 128 GB, without CPUs"
     assert shown("cpu.core_kinds", [{}, {"frequency": "x"}]) == "? cores; ? cores"
     assert (shown("cpu.core_kinds", []), shown("memory.nodes", ["odd"])) == ("none", "odd")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("package.cupy", "not installed"), ("env.OMP_NUM_THREADS", "unset"), ("cpu.packages", "")]
+)
+def test_what_it_means_that_a_fact_is_absent_is_known_of_packages_and_variables(name, word):
+    assert absent(name) == word
+
+
+@pytest.mark.parametrize(("number", "version"), [(12080, "12.8"), (13010, "13.1"), (9000, "9.0")])
+def test_the_number_by_which_cuda_tells_its_version_is_spelt_out(number, version):
+    assert cuda_version(number) == version

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from bench_core.machine import allotment, host, processor
@@ -45,62 +44,6 @@ def test_sockets_and_numa_nodes_are_counted(plant):
     plant("sys/devices/system/node/node0/cpulist", "0-3")
     assert host.sockets().value == 2
     assert host.numa_nodes().value == 1
-
-
-@pytest.mark.parametrize(
-    ("affinity", "cores"),
-    [({0, 1, 2, 3}, 4), ({0, 4}, 1), ({0, 1, 4, 5}, 2), (set(range(8)), 4)],
-    ids=["one thread a core", "both threads of one", "two whole cores", "all"],
-)
-def test_usable_cores_are_counted_by_the_siblings_in_the_affinity(plant, monkeypatch, affinity, cores):
-    """Four cores of two threads, in the usual numbering: the sibling of n is n + 4."""
-    for cpu in range(8):
-        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
-    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: affinity, raising=False)
-    assert host.usable_cores() == cores
-
-
-def test_usable_cores_follow_the_machine_s_ratio_where_siblings_are_not_told(plant, monkeypatch):
-    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(host.psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
-    assert host.usable_cores() == 4
-
-
-def test_cores_that_a_quota_lets_run_for_a_part_of_the_time_are_allowed_all_the_same(plant, monkeypatch):
-    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {0, 1, 4}, raising=False)
-    for cpu in range(8):
-        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
-    plant("sys/fs/cgroup/cpu.max", "100000 100000")
-    assert (host.allowed_cores(), allotment.cpus(), host.usable_cores()) == (2, {0, 1, 4}, 1)
-
-
-@pytest.mark.parametrize(
-    ("affinity", "parts", "shares"),
-    [
-        (set(range(8)), 2, [{0, 4, 1, 5}, {2, 6, 3, 7}]),
-        ({0, 1, 4, 7}, 3, [{0, 4}, {1}, {7}]),
-        (set(range(8)), 3, [{0, 4}, {1, 5}, {2, 6}]),  # one core is left
-        ({0, 4}, 2, [set(), set()]),  # one core
-    ],
-)
-def test_parts_of_the_cores_are_equal_and_a_core_is_in_one_part_whole(plant, monkeypatch, affinity, parts, shares):
-    for cpu in range(8):
-        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
-    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: affinity, raising=False)
-    assert [host.share_of_cpus(part, parts) for part in range(parts)] == shares
-
-
-def test_only_some_hardware_threads_may_be_parted_such_as_those_of_a_node(plant, monkeypatch):
-    for cpu in range(8):
-        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
-    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
-    shares = [host.share_of_cpus(part, 2, frozenset({2, 3, 6, 7, 8})) for part in range(2)]
-    assert shares == [{2, 6}, {3}], "7 and 8 are not of this process"
-
-
-def test_without_told_siblings_each_hardware_thread_is_divided_as_a_core(plant, monkeypatch):
-    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {2, 3, 5, 8}, raising=False)
-    assert [host.share_of_cpus(part, 2) for part in range(2)] == [{2, 3}, {5, 8}]
 
 
 def plant_clocks(plant, driver, *kilohertz):
@@ -148,41 +91,6 @@ def test_a_memory_side_cache_is_known_by_its_folder_or_the_model(plant, path, te
     assert not host.has_memory_side_cache()
     plant(path, text)
     assert host.has_memory_side_cache()
-
-
-def test_usable_cores_stay_within_the_quota(plant, monkeypatch):
-    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    for cpu in range(3):
-        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu}\n")
-    plant("sys/fs/cgroup/cpu.max", "250000 100000")
-    assert host.usable_cores() == 2
-
-
-def test_quota_is_the_tightest_of_nested_groups(plant):
-    plant("proc/self/cgroup", "0::/user.slice/job\n")
-    plant("sys/fs/cgroup/user.slice/job/cpu.max", "max 100000\n")
-    plant("sys/fs/cgroup/user.slice/cpu.max", "150000 100000\n")
-    assert allotment.quota().value == 1.5
-    plant("sys/fs/cgroup/user.slice/job/cpu.max", "50000 100000\n")
-    assert allotment.quota().value == 0.5
-
-
-def test_quota_is_read_from_control_groups_of_version_1(plant):
-    plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1")
-    plant("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
-    assert allotment.quota().value is None
-    plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000")
-    assert allotment.quota().value == 2.0
-
-
-def test_memory_limit_is_the_group_s_where_it_sets_one(plant):
-    total = psutil.virtual_memory().total
-    assert host.memory_limit() == total
-    plant("proc/self/cgroup", "0::/\n")
-    plant("sys/fs/cgroup/memory.max", "max\n")
-    assert host.memory_limit() == total
-    plant("sys/fs/cgroup/memory.max", "1048576\n")
-    assert host.memory_limit() == 1048576
 
 
 def test_governors_are_listed_together(plant):
@@ -328,8 +236,3 @@ def test_kills_for_memory_are_those_of_this_process_s_group(plant):
     plant("sys/fs/cgroup/memory.events", "oom_kill 5\n")
     plant("sys/fs/cgroup/job/memory.events", "oom 2\noom_kill 1\n")
     assert host.out_of_memory_kills() == 1
-
-
-@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (35, "signal 35")])
-def test_a_signal_without_a_name_is_called_by_its_number(number, name):
-    assert host.signal_name(number) == name

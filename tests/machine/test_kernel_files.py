@@ -9,10 +9,11 @@ import psutil
 import pytest
 
 from bench_core.machine import allotment, environment, host
-from bench_core.machine.kernel_files import asked
+from bench_core.machine.kernel_files import asked, numbers, ranges
 from bench_core.plan import findings
 from bench_core.records import Fact
 from tests.support import ROOT
+from tests.support.properties import given, st
 
 PROC = ("meminfo", "stat", "cpuinfo", "vmstat", "swaps", "loadavg")
 TEXTS = {"missing": None, "empty": "", "garbage": "garbage of no kernel\n", "a line": "MemTotal: 8000000 kB\ncpu 1 2\n"}
@@ -72,3 +73,29 @@ def test_a_query_of_psutil_stands_inside_asked_alone():
                 inside |= {(path.name, line) for line in range(node.lineno, (node.end_lineno or 0) + 1)}
     assert found
     assert found <= inside
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0-3,8", {0, 1, 2, 3, 8}),
+        ("5", {5}),
+        ("0, 2-3\n", {0, 2, 3}),
+        ("3-1", set()),
+        ("", set()),
+        ("x5", set()),
+        ("5x", set()),
+        ("0-3,x8", set()),
+        ("0-3-5", set()),
+        ("-5", set()),
+        ("1,,2", set()),
+        ("0-1234567", set()),
+    ],
+)
+def test_the_numbers_of_a_list_are_those_of_all_its_entries_or_none(text, found):
+    assert numbers(text) == found
+
+
+@given(st.sets(st.integers(0, 99)))
+def test_a_list_that_was_written_is_read_again(chosen):
+    assert numbers(ranges(chosen)) == chosen

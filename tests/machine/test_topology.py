@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench_core.machine import nvml, topology
-from bench_core.machine.normal_ranges import Link
+from bench_core.machine.pcie import Link
 from bench_core.records import Fact
 from tests.standin import install as standin
 from tests.support import TESTS
@@ -226,6 +226,16 @@ def test_the_slowest_of_unlike_pcie_links_limits_all(machine):
     assert [fact.value for fact in told(machine, devices)[1]] == ["PCIe 5.0 x4", Link(5, 4).rate]
 
 
+def test_the_source_of_a_pcie_link_is_that_of_the_slowest_gpu(machine):
+    """The driver tells only the highest width of the first, which is slower than the last."""
+    devices = machine.connected(3, "PCIe")
+    devices[0].answers |= {"CurrPcieLinkWidth": machine.NVMLError_NotSupported, "MaxPcieLinkWidth": 8}
+    link, bandwidth = told(machine, devices)[1]
+    by = "nvmlDeviceGetMaxPcieLinkGeneration, nvmlDeviceGetMaxPcieLinkWidth"
+    assert link == Fact("PCIe 5.0 x8", by)
+    assert bandwidth == Fact(Link(5, 8).rate, f"PCI-SIG, PCI Express Base Specification; {by}")
+
+
 @pytest.mark.parametrize("name", ["MaxPcieLinkGeneration", "CurrPcieLinkWidth"])
 def test_an_unknown_pcie_link_is_absent_with_the_reason(machine, name):
     refused = {name: machine.NVMLError_NoPermission, "MaxPcieLinkWidth": None}
@@ -300,7 +310,7 @@ def test_without_a_driver_there_is_one_reason(machine, monkeypatch):
     assert set(topology.link_facts([None, None]).values()) == {
         Fact(reason="no NVIDIA driver: NVML Shared Library Not Found")
     }
-    with pytest.raises(nvml.NoDriver):
+    with pytest.raises(nvml.NotTold):
         topology.read()
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_core.backends import registry
-from bench_core.machine import host
+from bench_core.machine import allotment
 from bench_core.records import Case
 from bench_core.timing.case import generator
 from benchmarks import bench_matmul, bench_memory
@@ -213,7 +213,7 @@ def matmuls(program: Path, threads: int, rounds: int) -> None:
 def main() -> None:
     """Compile, race, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=host.usable_cores())
+    parser.add_argument("--threads", type=int, default=allotment.usable_cores())
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--size-mib", type=int, default=256)
     parser.add_argument("--only", choices=("streams", "products"))

@@ -32,7 +32,7 @@ from time import perf_counter
 
 import numpy as np
 
-from bench_core.machine import host
+from bench_core.machine import allotment, host
 from benchmarks.bench_memory import OPERATIONS, SCALAR, Arrays, numpy_body
 from benchmarks.sizes import KIB, MIB
 from benchmarks.threads import in_parallel
@@ -309,7 +309,7 @@ def processes(program: Path, size: int, threads: int) -> Iterator[Callable[[str,
 def main() -> None:
     """Compile, race, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=host.usable_cores())
+    parser.add_argument("--threads", type=int, default=allotment.usable_cores())
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--size-mib", type=int, default=256)
     parser.add_argument("--only", nargs="+", choices=STREAMS, default=STREAMS)

@@ -33,7 +33,7 @@ from time import monotonic
 
 from bench_core import sequential
 from bench_core.backends import registry
-from bench_core.machine import host
+from bench_core.machine import allotment
 from bench_core.plan import discovery
 from bench_core.records import Status
 from bench_core.render.text_table import Table, layout
@@ -118,7 +118,7 @@ def _run(command: Sequence[str], folder: Path = ROOT) -> str:
     """Run a command and return what it printed; raises RuntimeError with its last line if it fails."""
     variables: dict[str, str] = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     for backend in BACKENDS:
-        variables |= registry.load(backend).environ(host.usable_cores(), "default")
+        variables |= registry.load(backend).environ(allotment.usable_cores(), "default")
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from bench_core.backends import registry
-from bench_core.machine import host
+from bench_core.machine import allotment
 from bench_core.records import Case, Work
 from bench_core.workload import Kernel, Preset, Workload
 from benchmarks.bench_layers import Embedding, Softmax
@@ -106,7 +106,7 @@ def built(name: str) -> Kernel:
 
     six, work = KERNELS[name], KERNELS[name].work
     on = registry.load(six.backend)("cpu")
-    on.set_threads(host.usable_cores())
+    on.set_threads(allotment.usable_cores())
     inputs = six.workload.inputs(work, generator(work.case_id, 0))
     return six.workload.build(on, Case(work, six.backend, "cpu", "default"), inputs)
 
@@ -115,7 +115,7 @@ def timed(names: Sequence[str]) -> dict[str, list[float]]:
     """Return the seconds per call of each block of torch's Timer.blocked_autorange, by its defaults but the threads."""
     from torch.utils.benchmark import Timer
 
-    threads = host.usable_cores()
+    threads = allotment.usable_cores()
     found = {}
     for name in random.sample(names, len(names)):
         run = built(name).run

@@ -12,8 +12,7 @@ from bench_core.errors import UsageError
 from bench_core.own import source
 from bench_core.own.function import workload_of
 from bench_core.own.source import require_no_worker, source_of, why_only_here
-from bench_core.timing import worker_protocol as protocol
-from bench_core.timing.worker_protocol import Imports, PickledSource
+from bench_core.timing import sources
 from tests.own.functions import double
 
 X = np.arange(9.0)
@@ -27,7 +26,7 @@ WITHIN = SCRIPT.replace("\nif", "\ndef main():\n    bench_core.measure(f, 2)\n\n
 
 def test_a_function_of_a_module_is_written_to_a_file_for_as_long_as_it_is_measured():
     with source_of(workload_of(double, (X,), reference=double)) as found:
-        sent = protocol._read_source(found.plain())
+        sent = sources.read_source(found.plain())
         assert sent == found
         workload = sent.workload()
         assert (workload.own_work.workload, workload.functions) == ("double", (double, double))
@@ -123,30 +122,7 @@ def test_a_session_is_told_by_its_prompt_even_if_it_has_a_file(main, monkeypatch
 def test_a_module_that_runs_as_main_is_imported_by_its_name(monkeypatch):
     running = SimpleNamespace(__spec__=SimpleNamespace(name="tests.own.functions"))
     monkeypatch.setitem(sys.modules, "__main__", running)
-    assert protocol._import_script(source._main()) == "tests.own.functions"
-
-
-def test_the_path_of_the_parent_comes_last_and_hides_no_library_but_its_own_modules_are_found_first(
-    monkeypatch, tmp_path
-):
-    """`helper` is installed too, and the parent has imported the user's; so it has to be in the worker."""
-    for folder, text in (("own", "whose = 'a library of this process'"), ("parents", "whose = 'the user'")):
-        (tmp_path / folder).mkdir()
-        for name in ("helper_of_both", "library_of_both"):
-            (tmp_path / folder / f"{name}.py").write_text(text, encoding="utf-8")
-    own, parents = str(tmp_path / "own"), str(tmp_path / "parents")
-    monkeypatch.setattr(sys, "path", [own])
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setattr(protocol.Own, "where", {})
-    (tmp_path / "file").write_bytes(pickle.dumps("workload"))
-    sent = PickledSource(str(tmp_path / "file"), Imports((parents, own), (("helper_of_both", parents),)))
-    assert sent.workload() == "workload"
-    assert sys.path == [own, parents]
-    for name, whose in (("helper_of_both", "the user"), ("library_of_both", "a library of this process")):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        assert __import__(name).whose == whose
-        assert protocol.loaded_from([parents]) == {"helper_of_both": parents}
-        assert protocol.loaded_from([own]) == ({} if name == "helper_of_both" else {name: own})
+    assert sources._import_script(source._main()) == "tests.own.functions"
 
 
 def test_a_worker_that_imports_a_script_never_measures(monkeypatch):

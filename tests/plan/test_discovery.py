@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -161,3 +162,13 @@ def test_probes_that_a_file_has_are_not_made_again_and_others_are_added_to_it(tm
     assert made == ["numpy", "torch"]
     assert set(discovery.probe_all(["torch", "numpy"], kept)) == {"torch", "numpy"}
     assert made == ["numpy", "torch"]
+
+
+def test_a_process_that_the_system_refuses_is_a_reason(monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(discovery.subprocess, "Popen", refuse)
+    found = probe("numpy")
+    assert (found.reason_code, found.devices) == ("not_started", ())
+    assert os.strerror(errno.EAGAIN) in found.reason

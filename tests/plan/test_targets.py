@@ -118,7 +118,7 @@ def test_an_address_matches_itself_its_type_and_nothing_more():
 
 @pytest.mark.parametrize("asked", ["torch:cuda:x2", "torch:cpu:x2"])
 def test_several_devices_are_one_target(monkeypatch, asked):
-    monkeypatch.setattr(targets_of.host, "usable_cores", lambda: 2)
+    monkeypatch.setattr(targets_of.allotment, "usable_cores", lambda: 2)
     targets = Targets(("torch:cpu", asked), PROBES)
     assert places(targets) == [("torch", "cpu"), ("torch", asked.removeprefix("torch:"))]
     assert [target.ranks for target in targets.taking_part] == [1, 2]
@@ -138,7 +138,7 @@ def test_several_devices_are_one_target(monkeypatch, asked):
     ],
 )
 def test_too_few_devices_are_a_target_with_its_reason(monkeypatch, asked, code, reason):
-    monkeypatch.setattr(targets_of.host, "usable_cores", lambda: 2)
+    monkeypatch.setattr(targets_of.allotment, "usable_cores", lambda: 2)
     targets = Targets((asked,), PROBES)
     backend, _, device = asked.partition(":")
     assert places(targets) == [(backend, device)]
@@ -171,7 +171,7 @@ def test_a_number_of_devices_that_is_none_is_one_clear_line(which):
     ],
 )
 def test_a_device_that_several_entries_name_is_one_target(monkeypatch, asked, expected):
-    monkeypatch.setattr(targets_of.host, "usable_cores", lambda: 2)
+    monkeypatch.setattr(targets_of.allotment, "usable_cores", lambda: 2)
     assert places(Targets(asked, PROBES)) == [("torch", device) for device in expected]
 
 

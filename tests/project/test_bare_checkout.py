@@ -8,6 +8,7 @@ import pytest
 
 from bench_core import child_main, child_process
 from tests.support import bare
+from tests.support.documents import TOLD
 from tests.support.workloads import SMALL_SUITE
 
 TINY = (
@@ -155,7 +156,7 @@ def test_an_installed_copy_measures_in_an_empty_folder_and_finishes_an_interrupt
     """The run is finished in a folder that has benchmarks of its own by then."""
     installed = bare.Bare(tmp_path, wheel)
     documented = ("--pyargs", "bench_core_suite", "--benchmark-only")
-    assert f"pytest {' '.join(documented)}\n" in (bare.ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"pytest {' '.join(documented)}\n" in TOLD
     assert measured(installed.run(installed.pytest, *documented, *TINY, "--bench-keep-journal", cwd=tmp_path), tmp_path)
     (folder,) = (tmp_path / "results" / "m").iterdir()
     (folder / "run.json").unlink()

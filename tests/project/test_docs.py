@@ -11,9 +11,8 @@ from bench_core.pytest_options import OPTIONS
 from bench_core.records import Row, Status
 from tests.support import ROOT
 from tests.support.catalogue import catalogue
+from tests.support.documents import DOCUMENTS, README, TOLD
 from tests.support.planned import FILES, workloads
-
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / f"{name}/README.md" for name in ("benchmarks", "results", "tests/examples"))]
 
 
 def text(name):
@@ -39,13 +38,25 @@ def test_nothing_that_git_ignores_is_committed():
 
 
 def test_every_option_is_explained():
-    assert [name for name in OPTIONS if f"--bench-{name}" not in text("README.md")] == []
+    assert [name for name in OPTIONS if f"--bench-{name}" not in TOLD] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_files_that_are_there(document):
-    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
-    assert [link for link in links if not (document.parent / link).exists()] == []
+    links = re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", document.read_text(encoding="utf-8"))
+    assert [link for link, _ in links if not (document.parent / link).exists()] == []
+    targets = [(document.parent / link if link else document, anchor) for link, anchor in links if anchor]
+    assert [(path, anchor) for path, anchor in targets if anchor not in anchors(path)] == []
+
+
+def anchors(path):
+    """Return the anchors that GitHub gives to the headings of a file."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
 
 
 def test_the_workload_of_the_example_measures_itself_and_is_right(installed, tmp_path):

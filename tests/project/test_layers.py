@@ -146,6 +146,17 @@ def test_benchmarks_import_each_other_relatively():
     assert [path for path in paths if named.search(path.read_text(encoding="utf-8"))] == []
 
 
+def test_benchmarks_import_only_what_their_authors_are_told_to():
+    """Kernels that are added from outside are for __init__.py alone."""
+    told = {"check", "workload", "caches"}
+    for path in (PACKAGE.parent / "benchmarks").rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+        named = [f"{node.module}.{alias.name}".split(".") for node in froms for alias in node.names]
+        rooms = {parts[1] for parts in named if parts[0] == "bench_core"}
+        assert rooms <= (told if path.parent.name != "benchmarks" or path.name != "__init__.py" else {"backends"}), path
+
+
 def test_only_the_command_line_prints():
     for path in files():
         calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))

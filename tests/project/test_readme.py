@@ -1,5 +1,5 @@
-"""README.md is true: its table is what the committed run measured, its samples are real output, and every command
-runs as it stands, on less work (a smoke run of one workload on NumPy)."""
+"""README.md is true: its table and its picture are what the committed run measured, its samples and those of the rooms'
+READMEs are real output, and every command runs as it stands, on less work (a smoke run of one workload on NumPy)."""
 
 import functools
 import os
@@ -22,17 +22,19 @@ from bench_core import units
 from bench_core.compare import Verdict, compare, read
 from bench_core.records import Clock
 from tests.support import ROOT
+from tests.support.documents import README as PATH
+from tests.support.documents import TOLD
 from tests.support.planned import HEADLINE
 from tests.support.readme_table import TABLE
 from tests.support.tables import processes, write
 
-PATH = ROOT / "README.md"
 README = PATH.read_text(encoding="utf-8")
 REFERENCE = "amd-epyc-2c"  # whose results the samples of commands show
 WITH_GPU = "nvidia-h100-80gb-hbm3_intel-xeon-16c"  # whose results the table shows
 MARKS = re.compile(r"(?<=\(UPDATE_GOLDEN=1\) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 FORMS = {(case.work.workload, case.implementation) for case in HEADLINE}
 VERSIONS = {case.work.workload: case.work.version for case in HEADLINE}
+MOST = 0.15  # of a value that is shown, to either end of its interval
 FEWER = {
     "--runs 5 --against": "--runs 1 --against",
     "--runs 5": "--runs 2",
@@ -45,15 +47,15 @@ LESS = f"--bench-preset=smoke --bench-backends=numpy --bench-budget=0.01 -p no:c
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", TOLD, re.DOTALL | re.MULTILINE)
 
 
 def commands():
-    """Yield every command that the README shows: in a block, at a prompt, or inline."""
+    """Yield every command that the READMEs show: in a block, at a prompt, or inline."""
     for line in "".join(blocks("bash")).splitlines():
         yield from line.split("  #")[0].strip().split(" && ")
-    inline = re.findall(r"`((?:bench-core|pytest|tox|srun|python -m pip)\b[^`]*)`", README)
-    yield from [*re.findall(r"^\$ (.*)$", README, re.MULTILINE), *inline]
+    inline = re.findall(r"`((?:bench-core|pytest|tox|srun|python -m pip)\b[^`]*)`", TOLD)
+    yield from [*re.findall(r"^\$ (.*)$", TOLD, re.MULTILINE), *inline]
 
 
 def commands_of(*programs):
@@ -148,7 +150,7 @@ def test_the_workflow_of_the_gate_fails_for_a_regression_and_shows_the_compariso
     [
         c
         for c in longest(commands_of("bench-core", "pytest", "srun"))
-        if not {"RUN", "FLEET", "check", "--bench-require=cupy,torch:cuda"} & set(c.split())
+        if not {"RUN", "results/FLEET", "FLEET", "check", "--bench-require=cupy,torch:cuda"} & set(c.split())
     ],
 )
 def test_a_command_runs(command, clone):
@@ -208,12 +210,20 @@ def fastest(rows):
     return rows.loc[rows["value"].idxmax()]
 
 
-def shown(rows):
-    """Return the fastest of some rows as the table shows it: at the p10 of its times, of which compare's ratios are."""
+def why_not_shown(rows):
+    """Return why the table shows no value of some rows: there is none, or its interval is unknown or too wide."""
     if (rows["status"] == "unsupported").any():
         return "unsupported"
     if rows.empty:
-        return "not yet measured"
+        return "not measured"
+    row = fastest(rows)
+    return "" if row.certain else "one call" if row.n == 1 else "uncertain"
+
+
+def shown(rows):
+    """Return the fastest of some rows as the table shows it: at the p10 of its times, of which compare's ratios are."""
+    if why := why_not_shown(rows):
+        return why
     row = fastest(rows)
     amount = {"sample_rate": " samples/s", "token_rate": " tokens/s"}.get(row.metric, "")
     rate = units.show(row.compared, row.unit)
@@ -222,24 +232,27 @@ def shown(rows):
 
 def shown_with_doer(rows):
     """Return the same with backend and implementation, if there is a value."""
-    if rows["value"].isna().all():
+    if why_not_shown(rows):
         return shown(rows)
     row = fastest(rows)
     doer = f"{row.backend} {row.implementation}".removesuffix(" default")
     return f"{doer}, {shown(rows)}"
 
 
-def shown_ratio(some, others):
-    """Return the ratio of what is shown of two sets of rows, with two digits; not if the difference is unclear."""
-    if some["value"].isna().all() or others["value"].isna().all():
-        return "not yet measured"
-    ratio = fastest(some).compared / fastest(others).compared
-    found = [comparisons()[case_id].verdict for case_id in some["case_id"] if case_id in comparisons()]
-    return two_digits(ratio) if set(found) <= {Verdict.INDICATED} else "unclear"
+def shown_speed_up(gpu, cpu):
+    """Return the interval of the ratio of what is shown of the two, with two digits; only if it is indicated."""
+    if why_not_shown(gpu) or why_not_shown(cpu):
+        return ""
+    (found,) = [comparisons()[case_id] for case_id in set(gpu["case_id"]) if case_id in comparisons()]
+    return interval(found) if found.verdict is Verdict.INDICATED else "unclear"
+
+
+def interval(comparison):
+    return f"{two_digits(comparison.ci_low)} to {two_digits(comparison.ci_high)} x"
 
 
 def two_digits(ratio):
-    return f"{float(f'{ratio:.2g}'):g} x"
+    return f"{float(f'{ratio:.2g}'):g}"
 
 
 @functools.cache
@@ -250,13 +263,18 @@ def comparisons():
 
 
 def with_compared(rows):
-    """Return rows with the column `compared`: the value at the p10 of the times, as compare takes it.
+    """Return rows with the columns `compared` and `certain`.
 
-    Over several runs it is the geometric mean, and `value` the median.
+    compared: the value at the p10 of the times, as compare takes it. Over several runs it is the geometric mean, and
+    `value` the median. certain: whether the interval of a row is known and within MOST.
     """
     result = ["case_id", "backend", "implementation", "device", "threads", "clock"]
     times = rows[rows["metric"] == "time"].assign(share=lambda of: of["value"] / of["p10"])
     both = rows.merge(times[["run_id", *result, "share"]], "left", ["run_id", *result])
+    widest = pd.concat([both["ci_high"] / both["value"], both["value"] / both["ci_low"]], axis=1).max(
+        axis=1, skipna=False
+    )
+    both = both.assign(certain=(widest <= 1 + MOST).fillna(value=False))
     runs = both.assign(logs=np.log(both["value"] * both["share"])).groupby([*result, "metric"], dropna=False)
     return both.assign(value=runs["value"].transform("median"), compared=np.exp(runs["logs"].transform("mean")))
 
@@ -270,7 +288,7 @@ def table(rows):
     rows = with_compared(rows[rows["machine"] == WITH_GPU]).sort_values("run_id")
     cores = rows["threads"].max()
     lines = [
-        f"| work | NumPy, {cores} cores | PyTorch, {cores} cores | GPU | speed-up (indicated) |",
+        f"| work | NumPy, {cores} cores | PyTorch, {cores} cores | GPU | speed-up, 95 % (indicated) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for label, workload, size, dtype, precision, metric in TABLE:
@@ -284,7 +302,9 @@ def table(rows):
         every = every[(every["status"] == "ok") | ~every["backend"].isin(every["backend"][every["status"] == "ok"])]
         cpu, gpu = every[every["threads"] == cores], every[every["device_type"] == "cuda"]
         numpy, torch = (shown(cpu[cpu["backend"] == backend]) for backend in ("numpy", "torch"))
-        lines.append(f"| {label} | {numpy} | {torch} | {shown_with_doer(gpu)} | {shown_ratio(gpu, cpu)} |")
+        cells = (label, numpy, torch, shown_with_doer(gpu), shown_speed_up(gpu, cpu[cpu["status"] == "ok"]))
+        if any("/s" in cell for cell in cells):
+            lines.append(f"| {' | '.join(cells)} |")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -296,17 +316,51 @@ def test_the_table_is_what_the_committed_run_measured():
         assert MARKS.search(README)[0] == made
 
 
-def test_every_speed_up_of_the_table_is_that_of_compare_and_stands_on_the_ladder_where_the_table_says():
-    """So that it is that of the report's picture too. One run a side indicates and claims nothing."""
-    rows = bench_core.load(ROOT / "results" / WITH_GPU)
-    names = {(workload, size, dtype, precision) for _, workload, size, dtype, precision, _ in TABLE}
-    keys = rows[["workload", "size", "dtype", "precision"]].itertuples(index=False, name=None)
-    shown_here = rows[[key in names for key in keys]]
-    found = [comparisons()[case_id] for case_id in dict.fromkeys(shown_here["case_id"]) if case_id in comparisons()]
-    assert {c.verdict for c in found} == {Verdict.INDICATED}
-    ratios = re.findall(r"\| (\S+ x) \|$", MARKS.search(README)[0], re.MULTILINE)
-    assert sorted(ratios) == sorted(two_digits(c.ratio) for c in found)
-    assert "speed-up (indicated)" in README
+def test_every_speed_up_of_the_table_is_the_interval_of_compare_and_contains_the_ratio_of_the_values_shown():
+    """One run a side indicates and claims nothing. Digits that are not shown make up to 5 % of a value."""
+    ranges = re.findall(r"\| ([\d.]+) to ([\d.]+) x \|$", MARKS.search(README)[0], re.MULTILINE)
+    rates = [re.findall(r"([\d.]+ (?:[kMGTP] )?\S+/s)", line) for line in MARKS.search(README)[0].splitlines()]
+    ratios = [amount(gpu) / max(map(amount, cpu)) for *cpu, gpu in filter(None, rates) if cpu]
+    assert len(ranges) == len(ratios) >= 8
+    assert [
+        (low, high) for (low, high), r in zip(ranges, ratios, strict=True) if not float(low) < r < float(high)
+    ] == []
+    made = {interval(c) for c in comparisons().values() if c.verdict is Verdict.INDICATED}
+    assert {f"{low} to {high} x" for low, high in ranges} <= made
+    assert "speed-up, 95 % (indicated)" in README
+
+
+def amount(shown):
+    """Return a rate of the table as a number."""
+    number, unit = shown.split(" ", 1)
+    return float(number) * {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}.get(unit[0], 1.0)
+
+
+def test_the_work_that_the_table_leaves_out_is_named_below_it():
+    left_out = [label for label, *_ in TABLE if f"| {label} |" not in README]
+    assert left_out
+    assert [
+        label for label in left_out if label.partition(" (")[0] not in README.partition("<!-- end of table -->")[2]
+    ] == []
+
+
+PICTURE = ROOT / "results" / WITH_GPU / "speedup.svg"
+
+
+def test_the_picture_is_what_plot_draws_of_the_work_with_a_speed_up_in_the_table_and_of_a_launch(installed, tmp_path):
+    """Its texts are compared, which hold all numbers: where they stand depends on fonts."""
+    pytest.importorskip("vl_convert", reason="charts need the extra `report`")
+    shown_here = [line.split(" | ")[0].removeprefix("| ") for line in README.splitlines() if line.endswith(" x |")]
+    workloads = sorted({workload for label, workload, *_ in TABLE if label in shown_here} | {"launch"})
+    drawn = PICTURE if os.environ.get("UPDATE_GOLDEN") else tmp_path / "drawn.svg"
+    where = f"workload in {tuple(workloads)} and status == 'ok'"
+    command = ["bench-core", "plot", f"results/{WITH_GPU}", "--chart", "speedup", "--filter", where, "-o", str(drawn)]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": path}, check=True, capture_output=True)
+    texts = [re.findall(r"<text[^>]*>([^<]+)<", file.read_text(encoding="utf-8")) for file in (drawn, PICTURE)]
+    assert texts[0] == texts[1]
+    assert sum("faster, indicated" in text for text in texts[0]) == len(shown_here)
+    assert PICTURE.relative_to(ROOT).as_posix() in README
 
 
 def of_version(rows, versions):
@@ -317,33 +371,29 @@ def of_version(rows, versions):
 def test_what_was_measured_of_an_earlier_version_of_the_work_is_not_shown():
     rows = bench_core.load(ROOT / "results")
     older = table(of_version(rows, VERSIONS | {"triad": VERSIONS["triad"] - 1}))
-    (triad,) = [line for line in older.splitlines() if line.startswith("| triad")]
-    assert triad.endswith(" |" + " not yet measured |" * 4)
-    others = [line for line in older.splitlines()[2:] if line != triad]
-    assert [line for line in others if line.count("not yet measured") > 1] == []
+    now = table(rows)
+    assert [line for line in now.splitlines() if line not in older.splitlines()] == [
+        line for line in now.splitlines() if line.startswith("| triad")
+    ]
 
 
-def test_the_last_column_is_the_ratio_of_the_two_fastest():
+def test_a_value_whose_interval_is_wide_or_unknown_is_not_shown():
     rows = of_version(bench_core.load(ROOT / "results"), VERSIONS)
-    cpu = rows[rows["threads"].notna()]
-    gpu = cpu.assign(device=cpu["backend"], device_type="cuda", threads=pd.NA)
-    gpu[["value", "p10"]] *= 7
-    ratios = [line.split(" | ")[-1] for line in table(pd.concat([cpu, gpu])).splitlines()[2:]]
-    assert ratios == ["7 x |"] * len(TABLE)
+    triad = rows["workload"] == "triad"
+    for ends, n, word in ((1.16, 9, "uncertain"), (pd.NA, 1, "one call")):
+        wide = rows.assign(ci_high=rows["ci_high"].mask(triad, rows["value"] * ends), n=rows["n"].mask(triad, n))
+        assert "| triad" not in table(wide)  # neither on the CPU nor on the GPU
+        wide = rows.assign(ci_high=wide["ci_high"].where(rows["threads"].notna(), rows["ci_high"]), n=wide["n"])
+        (line,) = [line for line in table(wide).splitlines() if line.startswith("| triad")]
+        assert line.split(" | ")[1:3] == [word, word]
+        assert line.endswith("/s |  |")  # no speed-up over a value that is not shown
 
 
 def test_the_runs_of_a_case_are_pooled_as_by_compare():
     rows = of_version(bench_core.load(ROOT / "results"), VERSIONS)
     later = rows[rows["machine"] == WITH_GPU].assign(run_id="99991231T000000Z-ffff")
-    later[["value", "p10"]] /= 10
+    later[["value", "ci_low", "ci_high", "p10"]] /= 10
     assert "torch compile, 163 k tokens/s" in table(pd.concat([later, rows]))
-
-
-def test_the_example_of_reading_prints_what_is_shown():
-    (code,) = [block for block in blocks("python") if "bench_core.load(" in block]
-    (expected,) = [block for block in blocks("text") if block.startswith("backend implementation")]
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == expected, done.stderr
 
 
 SAMPLES = [block for block in (*blocks("text"), *blocks("console")) if block.startswith("$ bench-core ")]

@@ -45,7 +45,7 @@ def test_the_recipes_print_what_is_shown(tmp_path):
         PATH.write_text(made, encoding="utf-8")
     else:
         assert made == README
-    assert made.count("```text") == 4
+    assert made.count("```text") == 5
 
 
 def test_the_columns_that_shadow_attributes_are_those_named():

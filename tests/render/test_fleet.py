@@ -28,15 +28,15 @@ DECODE = Group("w3", "gpt_decode torch cuda:0", "work", "model on cuda", 1, 0.01
 GROUPS = (ALL, MEMORY, MODEL, COPY, TRIAD, DECODE)
 
 
-def finding(group, ratio=1.0, standing=ALIKE, doubt=0.1):
-    return Finding(group, ratio, ratio - 0.009, ratio + 0.009, 3, standing, doubt)
+def finding(group, ratio=1.0, standing=ALIKE, distance=0.1):
+    return Finding(group, ratio, ratio - 0.009, ratio + 0.009, 3, standing, distance)
 
 
 def report(name, standing=ALIKE, findings=(), causes=(), runs=3):
     """Return a node of which the groups that are not given are like the fleet."""
     given = {f.group.key: f for f in findings}
     every = tuple(given.get(group.key, finding(group)) for group in GROUPS)
-    return NodeReport(name, standing, runs, every, tuple(causes), max(f.doubt for f in every))
+    return NodeReport(name, standing, runs, every, tuple(causes), max(f.distance for f in every))
 
 
 HEALTHY = [report(f"node-{n:02}") for n in range(1, 9)]
@@ -110,14 +110,14 @@ def test_several_fleets_are_told_by_their_names():
 def test_the_false_alarm_rate_the_smallest_difference_and_what_is_assumed_are_told():
     text = " ".join(diagnosis_text(TWO, 140).split())
     assert "Of healthy nodes at most 1 % are called slow or fast." in text
-    assert "A difference below 2 % is called nothing. Intervals: 95 %" in text
+    assert "A difference below 2 % is called neither slow nor fast. Intervals: 95 %" in text
     assert "Assumed: in each kind of work most nodes are healthy" in text
     assert "healthy" not in diagnosis_text(NOT_JUDGED, 140)
 
 
-def test_the_table_has_every_node_the_most_doubtful_first():
+def test_the_table_has_every_node_in_its_order_of_concern():
     lines = section(diagnosis_text(TWO, 140), "Nodes: 8 x Imaginary GPU")
-    assert words(lines[0]) == ["node", "standing", "in everything", "furthest from the fleet", "processes", "doubt"]
+    assert words(lines[0]) == ["node", "standing", "in everything", "furthest from the fleet", "runs", "distance"]
     assert words(lines[2]) == ["node-09", "slow", "+5.1 %", "memory on cpu +5.1 %", "3", "2.5"]
     assert words(lines[3]) == ["node-10", "slow", "+0.0 %", "memory on cpu +8.0 %", "3", "1.6"]
     assert [words(line)[1] for line in lines[4:12]] == ["like the fleet"] * 8
@@ -135,11 +135,10 @@ def test_of_each_node_that_is_off_its_causes_and_findings_are_told():
     assert lines[0].strip() == "driver: 570; on 9 of 9 other nodes: 580"
     text = diagnosis_text(TWO, 140)
     table = [words(line) for line in text.partition("\nnode-09: slow\n")[2].splitlines()[2:6]]
-    assert table[0] == ["in", "standing", "time", "interval, 95 %", "processes", "doubt"]
+    assert table[0] == ["in", "standing", "time", "interval, 95 %", "runs", "distance"]
     assert table[2] == ["everything", "slow", "+5.1 %", "+4.2 to +6.0 %", "3", "2.5"]
     assert (
-        "In what is known of its environment nothing differs from most other nodes"
-        in text.partition("node-10: slow")[2]
+        "Nothing that is known of its environment differs from most other nodes" in text.partition("node-10: slow")[2]
     )
     assert "node-01: " not in text
 
@@ -177,7 +176,7 @@ def test_csv_has_a_line_for_each_node_and_group():
         "high": "1.0599999999999998",
         "confidence": "0.95",
         "standing": "slow",
-        "doubt": "2.5",
+        "distance": "2.5",
         "processes": "3",
     }
 
@@ -189,7 +188,7 @@ def test_json_has_everything():
     assert [group["key"] for group in fleet["groups"]] == [group.key for group in GROUPS]
     assert [node["node"] for node in fleet["nodes"]] == [node.node for node in FLEET.nodes]
     first = fleet["nodes"][0]
-    assert (first["standing"], first["runs"], first["doubt"]) == ("slow", 3, 2.5)
+    assert (first["standing"], first["runs"], first["distance"]) == ("slow", 3, 2.5)
     assert first["causes"] == ["driver: 570; on 9 of 9 other nodes: 580"]
     assert first["findings"][1]["group"] == "memory on cpu"
     assert plain["notes"] == [*TWO.notes]
@@ -200,7 +199,7 @@ def test_infinite_ends_are_null_and_shown_as_such():
     node = NodeReport("n", SLOW, 1, (endless,), (), float("inf"))
     diagnosis = Diagnosis((replace(FLEET, nodes=(node, *HEALTHY)),))
     (found, *_) = json.loads(diagnosis_json(diagnosis))["fleets"][0]["nodes"]
-    assert (found["doubt"], found["findings"][0]["high"]) == (None, None)
+    assert (found["distance"], found["findings"][0]["high"]) == (None, None)
     assert "inf" in diagnosis_text(diagnosis, 100)
     assert next(csv.DictReader(io.StringIO(diagnosis_csv(diagnosis))))["high"] == ""
 

@@ -67,7 +67,9 @@ def test_a_step_is_told_with_its_size_its_day_and_its_commits():
     assert words(header) == ["change", "from", "to", "since", "commits", "p", "series"]
     assert words(line)[:5] == ["+50.0 % worse", "1.00 s", "1.50 s", "2001-01-21", "000000013..000000014"]
     assert float(words(line)[5].lstrip("<")) <= 1e-3
-    assert "up to 0.06 here: 2 parts" in " ".join(notes)  # of 26 and 12 runs; those of 8 are too short for a step
+    assert "at most 0.06 are expected here, in 2 parts" in " ".join(
+        notes
+    )  # of 26 and 12 runs; those of 8 are too short for a step
 
 
 def test_what_becomes_many_times_as_large_is_told_as_a_ratio():
@@ -110,7 +112,7 @@ def test_a_change_of_the_environment_is_one_line_for_all_series_that_it_breaks()
     also = series([2.0] * 8 + [1.2] * 8, ["e_1"] * 8 + ["e_2"] * 8, replace(OTHER, size="128"))
     table = section(history_text([*EVERY, also], None, 140), "Changes of the environment, at which series begin anew")
     assert words(table[2]) == ["2001-01-09", "desk", "gpu.driver: 580 -> 590", "2", "-45.0 % (-50.0 to -40.0 %)"]
-    assert "median of the series" in table[3]
+    assert "median over these series" in table[3]
 
 
 def test_series_that_changed_most_come_first_and_a_limit_is_said():
@@ -167,7 +169,7 @@ def test_what_became_worse_where_its_environment_changed_is_not_judged_but_told(
 def test_a_gate_is_undecided_if_nobody_knows_which_values_are_better():
     """More runs would not help."""
     look = new_regressions([replace(STEADY, subject=replace(STEADY.subject, better=""))])
-    assert undecided_line(look) == "new-regression: of no series is it known which values are better"
+    assert undecided_line(look) == "new-regression: of no series it is known whether higher or lower values are better"
 
 
 def test_csv_has_a_line_for_each_event_with_every_digit():

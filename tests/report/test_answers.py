@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench_core.analysis.report_data import ReportData
-from bench_core.records import Costs, Scope, Work
+from bench_core.records import SEQUENTIAL, Costs, Scope, Work
 from tests.support import synthetic, tables
 from tests.support.ranks import several_devices
 from tests.support.reports import runs_of
@@ -147,8 +147,24 @@ def test_the_two_values_beside_a_ratio_have_this_ratio_and_a_lone_table_says_tha
     )
     both = how_compared(ReportData([tables.reading(merged, samples=False), replace(other, path="b")]))
     assert (
-        "but for 1 of 2 ratios, of which no samples of single processes are at hand, of that of their medians;" in both
+        ", but 1 of 2 is of the geometric mean of the medians of processes, because no samples of single processes are "
+        "at hand;" in both
     )
+
+
+def test_ratios_of_runs_that_were_repeated_for_precision_are_said_to_be_medians():
+    times = [1 + 0.01 * i for i in range(10)]
+    repeated = [*tables.processes(times), *tables.processes([2 * t for t in times], backend="torch")]
+    sequence = tables.reading([replace(m, flags=(SEQUENTIAL,)) for m in repeated])
+    alone = how_compared(ReportData([sequence]))
+    of_median = "of the median over processes of their p10 (a tenth of the times of each are shorter), because"
+    of_median += " --precision repeated them"
+    assert f"Ratios, and the values beside them, are {of_median}" in alone
+    assert "geometric mean" not in alone
+    assert "the ratio is the median of the ratios of the pairs); other values are medians." in alone
+    other = [m for b in ("numpy", "torch") for m in tables.processes([1.0], tables.work("128"), backend=b)]
+    both = how_compared(ReportData([sequence, replace(tables.reading(other), path="b")]))
+    assert f"(a tenth of the times of each are shorter), but 1 of 2 is {of_median}" in both
 
 
 def test_a_value_alone_says_which_side_has_none():

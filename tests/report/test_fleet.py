@@ -107,7 +107,7 @@ def test_of_many_nodes_that_differ_ten_are_named_and_twenty_have_a_table():
 
 def test_the_rate_of_false_alarms_the_confidence_and_the_least_difference_are_stated(part):
     assert "At most 1 % of healthy nodes are called slow or fast in anything by chance." in part.how
-    assert "A difference below 2 % is called nothing." in part.how
+    assert "A difference below 2 % is called neither slow nor fast." in part.how
     assert "Intervals are at 95 % confidence." in part.how
     other = replace(diagnoses.fleet(), alarm_rate=0.005, least=0.015, confidence=0.999)
     how = fleet.fleet_section(diagnoses.diagnosis(other)).fleets[0].how
@@ -117,12 +117,12 @@ def test_the_rate_of_false_alarms_the_confidence_and_the_least_difference_are_st
 # ---------------------------------------------------------------- maps
 
 
-def test_the_map_has_a_row_for_each_node_in_the_order_of_doubt_and_columns_of_everything_and_families(part):
+def test_the_map_has_a_row_for_each_node_in_the_order_of_concern_and_columns_of_everything_and_families(part):
     assert [row.node for row in part.whole.rows] == [node.node for node in diagnoses.two_slow().nodes]
     assert {row.node for row in part.whole.rows[:3]} == {"node-07", "node-12", "node-16"}
     families = [f"{suite} on cpu" for suite in diagnoses.SUITES]
     assert [column.label for column in part.whole.columns] == ["all work", *families]
-    assert {column.spread for column in part.whole.columns} == {"±0.4 %"}
+    assert {column.spread for column in part.whole.columns} == {"SD 0.4 %"}
     assert part.whole.heads == ()
     assert part.whole.left_out == ""
     assert rows(part.whole)["node-03"].standing == "not judged"
@@ -181,18 +181,18 @@ def test_few_works_stand_in_one_map_below_their_families():
     assert labels[4:6] == ["memory_0 float32 512 torch", "memory_1 float32 1024 torch"]
 
 
-def test_of_many_works_the_most_doubtful_have_a_map_and_the_nodes_take_turns(part):
-    assert part.works.title == "The 12 most doubtful of 60 pieces of work"
+def test_of_many_works_those_in_which_nodes_differ_most_have_a_map_and_the_nodes_take_turns(part):
+    assert part.works.title == "The 12 of 60 pieces of work in which nodes differ most"
     assert len(part.works.columns) == sum(width for _, width in part.works.heads) == fleet.MOST_WORKS
     assert [row.node for row in part.works.rows] == [row.node for row in part.whole.rows]
     groups = [group.key for group in diagnoses.two_slow().groups]
-    chosen = fleet._most_doubtful(diagnoses.two_slow(), diagnoses.two_slow().groups[7:])
+    chosen = fleet._furthest(diagnoses.two_slow(), diagnoses.two_slow().groups[7:])
     keys = [group.key for group in chosen]
     assert keys == sorted(keys, key=groups.index)
     by_node = {node.node: node for node in diagnoses.two_slow().nodes}
     for node in ("node-07", "node-12", "node-16"):
         works = [f for f in by_node[node].findings if f.group.kind == "work"]
-        assert {f.group.key for f in sorted(works, key=lambda f: -f.doubt)[:4]} <= set(keys)
+        assert {f.group.key for f in sorted(works, key=lambda f: -f.distance)[:4]} <= set(keys)
 
 
 def test_a_map_of_too_many_nodes_or_groups_says_what_it_leaves_out(monkeypatch):
@@ -200,7 +200,7 @@ def test_a_map_of_too_many_nodes_or_groups_says_what_it_leaves_out(monkeypatch):
     monkeypatch.setattr(fleet, "MOST_GROUPS", 6)
     (found,) = fleet.fleet_section(diagnoses.diagnosis()).fleets
     assert (len(found.whole.columns), len(found.whole.rows)) == (6, 14)
-    assert found.whole.left_out == "Not shown: 6 less doubtful nodes and 1 column."
+    assert found.whole.left_out == "Not shown: 6 more nodes and 1 more column."
     assert {row.node for row in found.whole.rows[:3]} == {"node-07", "node-12", "node-16"}
     monkeypatch.setattr(fleet, "MOST_CELLS", 0)
     (found,) = fleet.fleet_section(diagnoses.diagnosis()).fleets
@@ -252,7 +252,7 @@ def test_a_node_that_differs_has_a_table_of_its_findings_and_the_causes(part):
     assert table.more == "And in 2 other pieces of work."
     assert [row.work for row in table.rows[1:3]] == [
         finding.group.label
-        for finding in sorted(diagnoses.two_slow().nodes[0].findings, key=lambda f: -f.doubt)
+        for finding in sorted(diagnoses.two_slow().nodes[0].findings, key=lambda f: -f.distance)
         if finding.group.kind == "work"
     ][:2]
 

@@ -93,7 +93,7 @@ def test_the_interval_of_a_ratio_holds_it_as_often_as_stated_though_a_verdict_en
 
 @pytest.mark.parametrize(("calls", "share"), [(short, 0.4), (mixed, 0.55), (long, 1.15)])
 def test_intervals_are_about_half_as_wide_as_those_of_three_runs_unless_every_call_is_long(calls, share):
-    """Three runs with the budget of `quick`. README.md has the figures that this prints."""
+    """Three runs with the budget of `quick`. bench_core/compare/README.md has the figures that this prints."""
     found = []
     for seed in range(10):
         of = machine(seed, differing(seed), BUDGETS[Preset.QUICK], implementations=4, calls=calls)
@@ -312,7 +312,10 @@ def test_the_number_of_a_process_is_that_of_the_headline_metric():
         assert series.values[A].numbers == [number]
 
 
-@pytest.mark.parametrize(("precision", "said"), [(0.0312, "3.1 %"), (None, "unknown"), (1.5, "a factor of 2.5")])
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [(0.0312, "3.1 %"), (None, "unknown"), (0.149, "15 %"), (0.15, "a factor of 1.15"), (1.5, "a factor of 2.5")],
+)
 def test_a_precision_is_shown_in_percent_or_as_a_factor(precision, said):
     assert percent(precision) == said
 

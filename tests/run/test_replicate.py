@@ -124,11 +124,22 @@ def test_a_run_without_results_is_the_last_and_those_before_it_are_merged(tmp_pa
         )
     assert caught.value.exit_code == 4
     (log,) = (tmp_path / "unfinished").rglob("log.txt")
-    said = f"run 5 left no results (exit code 4): no module named benchmarks (full log: {log})"
+    said = f"run 5 ended with exit code 4 and left no results: no module named benchmarks (full log: {log})"
     assert str(caught.value) == said
     (merged,) = reader.find_results(tmp_path)
     assert told[-1] == f"stopped early: 4 of 5 runs are complete, results in {merged.parent}"
     assert next(r for r in reader.read_rows(merged) if r.size == "64").processes == 4
+
+
+def test_a_run_that_was_killed_is_told_by_its_signal(tmp_path):
+    def killed(turn, output, arguments):
+        output.mkdir(parents=True)
+        (output / replicate.LOG).write_text("collected 2 items\n", encoding="utf-8")
+        return -9
+
+    said = "run 1 was killed by SIGKILL and left no results: collected 2 items"
+    with pytest.raises(replicate.RunFailed, match=said):
+        repeat([Side("this")], Fixed(5), [], tmp_path, run_one=killed)
 
 
 def test_of_two_sides_complete_pairs_are_merged_and_a_lone_run_stays_where_it_is(tmp_path):

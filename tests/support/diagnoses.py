@@ -35,17 +35,17 @@ def groups_of(families, works):
 
 def finding(group, ratio, processes=3, few=False):
     """Return what is said of a node whose time is `ratio` of that of the fleet."""
-    doubt = abs(math.log(ratio)) / CALLED
-    standing = Standing.ALIKE if doubt < 1 else Standing.SLOW if ratio > 1 else Standing.FAST
+    distance = abs(math.log(ratio)) / CALLED
+    standing = Standing.ALIKE if distance < 1 else Standing.SLOW if ratio > 1 else Standing.FAST
     if few:
-        standing, doubt = Standing.FEW, 0.0
-    return Finding(group, ratio, ratio * math.exp(-0.009), ratio * math.exp(0.009), processes, standing, doubt)
+        standing, distance = Standing.FEW, 0.0
+    return Finding(group, ratio, ratio * math.exp(-0.009), ratio * math.exp(0.009), processes, standing, distance)
 
 
 def report(node, findings, causes=(), runs=3):
     """Return the report of a node: the worst of its findings decides."""
     worst = [s for s in Standing if any(f.standing is s for f in findings)]
-    return NodeReport(node, worst[0], runs, tuple(findings), tuple(causes), max(f.doubt for f in findings))
+    return NodeReport(node, worst[0], runs, tuple(findings), tuple(causes), max(f.distance for f in findings))
 
 
 def fleet(nodes=20, families=6, works=10, off=(), few=(), causes=(), name="Imaginary GPU, 16 cores of Imaginary CPU"):
@@ -66,7 +66,7 @@ def fleet(nodes=20, families=6, works=10, off=(), few=(), causes=(), name="Imagi
                     factor *= ratio
             found.append(finding(group, factor, few=number in few))
         reports.append(report(f"node-{number:02}", found, causes if any(number == o[0] for o in off) else ()))
-    ranked = sorted(reports, key=lambda node: -node.doubt)
+    ranked = sorted(reports, key=lambda node: -node.distance)
     return Fleet(name, tuple(ranked), groups, 0.01, 0.95, LEAST)
 
 

@@ -12,7 +12,7 @@ from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.records import Case, Status
 from bench_core.timing.case import Settings, generator, run_case
-from bench_core.timing.recheck import UNCHECKED, Checks
+from bench_core.timing.recheck import UNCHECKED_TIMING, Checks
 from bench_core.timing.sampling import Durations
 from tests.standin import install as standin
 
@@ -75,7 +75,7 @@ def error_of(workload, work, on, implementation="default"):
     """Return the largest relative error of both looks; AssertionError with the reason unless all timed is right."""
     done = looked_at(workload, work, on, implementation)
     assert done.status is Status.OK, f"{done.case.label}: {done.status}: {done.reason}"
-    assert UNCHECKED not in done.flags, f"{done.case.label}: some of what is timed names no inputs"
+    assert UNCHECKED_TIMING not in done.flags, f"{done.case.label}: some of what is timed names no inputs"
     return done.rel_error
 
 

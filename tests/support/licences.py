@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
-EXTRAS = ("", "torch", "report", "history", "fleet")  # those that a machine without a GPU can install
+EXTRAS = ("", "torch", "jax", "report", "history", "fleet")  # those that a machine without a GPU can install
 
 
 def needed(name, extras=("",), found=None):

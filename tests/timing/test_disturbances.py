@@ -32,21 +32,21 @@ def test_a_drift_of_a_tenth_up_or_down_is_flagged(machine, after, flags):
     assert watched().flags() == flags
 
 
-def test_the_drift_of_the_host_is_not_held_against_a_gpu(machine):
-    machine["reference"] = iter([1.0, 1.5])
+def test_the_reference_work_of_the_host_does_not_run_for_a_gpu(machine):
+    machine["reference"] = iter([])
     machine["gpu"] = iter([None, None])
     assert watched("GPU-0").flags() == ()
 
 
-def test_a_gpu_that_nvml_does_not_know_earns_no_drift_flag(machine):
-    machine["reference"] = iter([1.0, 1.5])
+def test_nor_does_it_run_for_a_gpu_that_nvml_does_not_know(machine):
+    machine["reference"] = iter([])
     assert watched(device="mps").flags() == ()
 
 
 def test_a_throttled_gpu_is_flagged_with_its_power_and_clock_at_the_end(machine):
     cool = GpuState(1.98e9, 300.0, 50.0, ())
     hot = GpuState(1.2e9, 700.0, 90.0, ("software_thermal",))
-    assert hot.throttled, "the stand-in must use a word of the driver's list"
+    assert hot.is_limited, "the stand-in must use a word of the driver's list"
     machine["gpu"] = iter([cool, hot])
     watch = watched("GPU-0")
     assert watch.flags() == ("throttled",)

@@ -15,7 +15,8 @@ from bench_core.timing import rank_child
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
-from bench_core.timing.worker_protocol import ProcessEnvironment, WorkloadSource
+from bench_core.timing.sources import WorkloadSource
+from bench_core.timing.worker_protocol import ProcessEnvironment
 from tests.support import ROOT
 from tests.support.fake_ranks import Together
 

@@ -218,7 +218,9 @@ def test_ranks_end_with_their_worker_and_all_that_they_have_started_though_each_
 
 
 def test_without_a_temporary_folder_ranks_do_not_meet_somewhere_else(monkeypatch):
-    monkeypatch.setattr(worker, "_log_and_scratch", lambda: (BytesIO(), None))
+    log = BytesIO()
+    monkeypatch.setattr(worker, "_log_and_scratch", lambda: (log, None))
     monkeypatch.setattr(subprocess, "Popen", None)
     with pytest.raises(CaseError, match="no temporary folder can be written to: ranks meet through files in one"):
         RanksWorker(WorkerSpec("torch", "cpu:x2", 1, ())).start()
+    assert log.closed

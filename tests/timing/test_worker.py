@@ -1,6 +1,7 @@
 """Worker processes: real children that crash, hang, exhaust memory and print garbage."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -21,8 +22,9 @@ from bench_core.records import Case, Measurement, Part, Status, Work
 from bench_core.timing import worker
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
+from bench_core.timing.sources import Imports, WorkloadSource
 from bench_core.timing.worker import Worker
-from bench_core.timing.worker_protocol import Imports, ProcessEnvironment, WorkerSpec, WorkloadSource
+from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec
 from bench_core.timing.workers import InProcess, Workers
 from tests.faulty.faults import Fault
 from tests.support import ROOT
@@ -91,7 +93,7 @@ def test_an_exception_in_a_child_comes_back_with_its_traceback(workers):
 @pytest.mark.faults
 def test_memory_exhaustion_stops_at_the_cap_of_the_worker_not_at_the_machine(workers, monkeypatch):
     """The child's own cap is lowered to 1 GB: the machine never notices."""
-    child = "import bench_core.machine.host as h; h.memory_limit = lambda: 1 << 30; import runpy; "
+    child = "import bench_core.machine.allotment as a; a.memory_limit = lambda: 1 << 30; import runpy; "
     child += "runpy.run_module('bench_core.timing.worker_child', run_name='__main__')"
     popen = subprocess.Popen
 
@@ -377,6 +379,47 @@ def test_an_end_by_a_signal_without_a_name_is_told_by_its_number():
     dead._process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 35)"])
     dead._log = io.BytesIO(b"last\n")
     assert dead._last_words("in check") == "the worker was killed by signal 35 in check: last"
+
+
+def refuse(*_, **__):
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_a_process_that_the_system_refuses_is_a_row_that_leaves_nothing_open_and_is_tried_twice(
+    workers, monkeypatch, tmp_path
+):
+    """The limit of processes of a user, or of memory, is reached."""
+    tried, opened = [], []
+    open_both = worker._log_and_scratch
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(worker, "_log_and_scratch", lambda: opened.append(open_both()) or opened[-1])
+    monkeypatch.setattr(worker.subprocess, "Popen", lambda *_, **__: tried.append(1) or refuse())
+    told = [run(workers, "good") for _ in range(3)]
+    assert {(done.status, done.reason_code) for done in told} == {(Status.ERROR, "worker_start")}
+    refused = f"[Errno {errno.EAGAIN}] {os.strerror(errno.EAGAIN)}"
+    assert {done.reason for done in told} == {f"the worker could not be started: {refused}"}
+    assert len(tried) == 2
+    assert all(log.closed for log, _ in opened)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_whose_answers_no_thread_can_read_is_ended(workers, monkeypatch):
+    """Threads count as processes where these are limited."""
+    started, popen = [], subprocess.Popen
+
+    class Refused:
+        def __init__(self, **_): ...
+
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(worker.threading, "Thread", Refused)
+    monkeypatch.setattr(worker.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    done = run(workers, "good")
+    assert (done.status, done.reason_code) == (Status.ERROR, "worker_start")
+    assert done.reason == "the worker could not be started: can't start new thread"
+    assert [child.returncode for child in started] == [-signal.SIGKILL]
+    assert started[0].stdout.closed
 
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch):

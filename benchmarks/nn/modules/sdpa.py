@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend
 
-from bench_core.results import roofline
-from bench_core.workload import Backend, Kernel, Work
+from bench_core.workload import PARTLY_SPLIT, SPLIT, Backend, Kernel, Work
 
 from .gpt import split_heads
 from .running import autocast_dtype
@@ -67,7 +66,7 @@ def told(kernel: Kernel, backend: Backend, work: Work, names: Iterable[str], *, 
     if not known:
         return kernel
     library = f"{kernel.library or backend.library}, SDPA {' + '.join(known)}"
-    flags = (roofline.SPLIT if alone else roofline.PARTLY_SPLIT,) if _splits(backend, work, known) else ()
+    flags = (SPLIT if alone else PARTLY_SPLIT,) if _splits(backend, work, known) else ()
     return replace(kernel, library=library, flags=(*kernel.flags, *flags))
 
 

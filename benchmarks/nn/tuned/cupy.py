@@ -210,10 +210,9 @@ def tanh_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return TANH_BACKWARD(xp, grad, *cache)
 
 
-def sigmoid(xp: Any, x: Array) -> tuple[Array, Cache]:
+def sigmoid(xp: Any, x: Array) -> Array:
     """One kernel."""
-    out = SIGMOID(xp, x, 0.5)
-    return out, (out,)
+    return SIGMOID(xp, x, 0.5)
 
 
 def gelu(xp: Any, x: Array) -> tuple[Array, Cache]:
@@ -526,58 +525,32 @@ def fold(xp: Any, patches: Array, shape: tuple[int, ...], kernel: int, stride: i
 # ---------------------------------------------------------------- LSTM
 
 LSTM_STEP = Elementwise(
-    "lstm_step", "T pi, T pf, T pg, T po, T cell, T half", "T zi, T zf, T zg, T zo, T hidden, T next_cell",
+    "lstm_step", "T zi, T zf, T zg, T zo, T pi, T pf, T pg, T po, T cell, T half", "T hidden, T next_cell",
     """
-    zi += pi; zf += pf; zg += pg; zo += po;
-    T in = half + half * tanh(half * zi), forget = half + half * tanh(half * zf);
-    next_cell = forget * cell + in * tanh(zg);
-    hidden = (half + half * tanh(half * zo)) * tanh(next_cell)
-    """,
-)  # fmt: skip
-LSTM_STEP_BACKWARD = Elementwise(
-    "lstm_step_backward", "T dhidden, T dnext, T zi, T zf, T zg, T zo, T cell, T next_cell, T half",
-    "T di, T df, T dg, T dout, T dcell",
-    """
-    T in = half + half * tanh(half * zi), forget = half + half * tanh(half * zf), g = tanh(zg);
-    T out = half + half * tanh(half * zo), t = tanh(next_cell);
-    T total = dnext + dhidden * out * (1 - t * t);
-    di = total * g * in * (1 - in);
-    df = total * cell * forget * (1 - forget);
-    dg = total * in * (1 - g * g);
-    dout = dhidden * t * out * (1 - out);
-    dcell = total * forget
+    T in = half + half * tanh(half * (zi + pi)), forget = half + half * tanh(half * (zf + pf));
+    next_cell = forget * cell + in * tanh(zg + pg);
+    hidden = (half + half * tanh(half * (zo + po))) * tanh(next_cell)
     """,
 )  # fmt: skip
 
 
-def lstm(xp: Any, x: Array, params: Mapping[str, Array]) -> tuple[Array, Cache]:
+def lstm(xp: Any, x: Array, params: Mapping[str, Array]) -> Array:
     """Two kernels a step: the product, and all the rest.
 
     The states are stored step by step, (T + 1, B, C), so that the product reads and the kernel writes them in place.
     """
-    inputs, input_cache = linear(xp, x, params["weight_ih_l0"], params["bias_ih_l0"] + params["bias_hh_l0"])
+    inputs, _ = linear(xp, x, params["weight_ih_l0"], params["bias_ih_l0"] + params["bias_hh_l0"])
     recurrent = params["weight_hh_l0"]
     batch, times, width = x.shape[0], x.shape[1], recurrent.shape[1]
     hiddens = xp.empty((times + 1, batch, width), dtype=x.dtype)
     hiddens[0] = 0
     product, cell = xp.empty((batch, 4 * width), dtype=x.dtype), xp.zeros((batch, width), dtype=x.dtype)
-    caches = []
     for t in range(times):
         xp.matmul(hiddens[t], recurrent.T, out=product)
-        gates, next_cell = inputs[:, t], xp.empty_like(cell)
-        LSTM_STEP(xp, *_four(product), cell, 0.5, *_four(gates), hiddens[t + 1], next_cell)
-        caches.append((gates, cell, next_cell))
+        next_cell = xp.empty_like(cell)
+        LSTM_STEP(xp, *_four(inputs[:, t]), *_four(product), cell, 0.5, hiddens[t + 1], next_cell)
         cell = next_cell
-    hiddens = hiddens.swapaxes(0, 1)
-    return hiddens[:, 1:], (input_cache, recurrent, hiddens, caches)
-
-
-def lstm_cell_backward(xp: Any, dhidden: Array, dcell: Array, cache: Cache) -> tuple[Array, Array]:
-    """One kernel, which computes the gates again."""
-    gates, cell, next_cell = cache
-    dgates, dbefore = xp.empty(gates.shape, dtype=cell.dtype), xp.empty_like(cell)
-    LSTM_STEP_BACKWARD(xp, dhidden, dcell, *_four(gates), cell, next_cell, 0.5, *_four(dgates), dbefore)
-    return dgates, dbefore
+    return hiddens.swapaxes(0, 1)[:, 1:]
 
 
 def _four(gates: Array) -> list[Array]:
@@ -624,7 +597,7 @@ FORMS: dict[str, Form] = {
         relu_backward, leaky_relu, leaky_relu_backward, tanh_backward, sigmoid, gelu, gelu_backward,
         binary_cross_entropy, binary_cross_entropy_backward,
         layernorm, layernorm_backward, batchnorm, batchnorm_backward, batchnorm_inference, modulated,
-        softmax, softmax_backward, attention, attention_backward, unfold, fold, lstm, lstm_cell_backward,
+        softmax, softmax_backward, attention, attention_backward, unfold, fold, lstm,
         sgd, adamw, gated,
     )
 }  # fmt: skip

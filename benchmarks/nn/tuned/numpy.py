@@ -250,7 +250,7 @@ def embedding(xp: Tuned, ids: Array, weight: Array) -> tuple[Array, Cache]:
         np.take(weight, places[part], axis=0, out=rows[part], mode="wrap")
 
     in_blocks(xp.threads, block, len(rows), weight.shape[-1] * weight.itemsize)
-    return out, (ids, weight.shape)
+    return out, (ids,)
 
 
 def scatter_add(xp: Tuned, total: Array, ids: Array, values: Array) -> None:

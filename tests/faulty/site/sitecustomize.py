@@ -24,9 +24,9 @@ if "bench_core.timing.worker_child" in sys.orig_argv:
         perf_counter.back = 0.0
         time.perf_counter = perf_counter
     if os.environ.get("FAULT_SITE") == "memory":
-        from bench_core.machine import host
+        from bench_core.machine import allotment
 
-        host.memory_limit = lambda: 1 << 30
+        allotment.memory_limit = lambda: 1 << 30
 if (how := os.environ.get("FAULT_RANK")) and os.environ.get("RANK") == "1":
     os.write(2, b"here it ends\n")
     if how == "starting_kill":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bench_core.machine import host as cpu
-from bench_core.results.roofline import CACHE_UNKNOWN, FITS, NEAR_CACHE
+from bench_core.records import CACHE_UNKNOWN, FITS, NEAR_CACHE
 from bench_core.workload import Backend, Kernel
 
 

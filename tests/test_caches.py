@@ -2,9 +2,9 @@
 
 import pytest
 
+from bench_core import caches
 from bench_core.workload import Kernel
-from benchmarks import caches
-from benchmarks.sizes import KIB, MIB, size_label
+from benchmarks.sizes import KIB, MIB
 from tests.support import kernels as support
 
 SIZES = {1: 96 * KIB, 2: 2 * MIB, 3: 32 * MIB}
@@ -41,8 +41,3 @@ def test_flags_join_those_that_a_kernel_has(monkeypatch):
     assert caches.flagged(kernel, None, 1001).flags == ("odd", "near_cache")
     assert caches.flagged(kernel, None, 9000, largest=4000).flags == ("odd",)
     assert caches.flagged(kernel, None, None) is kernel
-
-
-@pytest.mark.parametrize(("size", "label"), [(4 * KIB, "4KiB"), (MIB, "1MiB"), (256 * MIB, "256MiB")])
-def test_sizes_are_labelled_in_binary_units(size, label):
-    assert size_label(size) == label
