@@ -14,11 +14,25 @@ import socket
 from pathlib import Path
 
 _UUID = r"(?:(?:GPU|MIG)-)?(?:GPU-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?:/\d+/\d+)?"
-_ADDRESS = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}\b(?!\.\d)|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"
+# IPv4, IPv6 (whole, or with its zeros left out), MAC in three forms, mail.
+_HEX = "[0-9a-fA-F]"
+_ADDRESS = "|".join(
+    (
+        r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}\b(?!\.\d)",
+        rf"(?<![\w:])(?:{_HEX}{{1,4}}:){{7}}{_HEX}{{1,4}}(?![\w:])",
+        rf"(?<![\w:]){_HEX}{{1,4}}(?::{_HEX}{{1,4}})*::(?:{_HEX}{{1,4}}(?::{_HEX}{{1,4}})*)?(?![\w:])",
+        rf"(?<![\w:])::{_HEX}{{1,4}}(?::{_HEX}{{1,4}})*(?![\w:])",
+        rf"\b(?:{_HEX}{{2}}:){{5}}{_HEX}{{2}}\b|\b(?:{_HEX}{{2}}-){{5}}{_HEX}{{2}}\b|\b(?:{_HEX}{{4}}\.){{2}}{_HEX}{{4}}\b",
+        r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
+    )
+)
+_VERSION = r"(?<![\w.])\d+(?:\.\d+){3}(?![\w.])"  # of four numbers, as an address has
 _PATH = r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"<>|:;,()\[\]/\\]+[/\\])+(?=[^\s'\"<>|:;,()\[\]/\\]*)"
 _EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner"}
-_EVERYDAY |= {"cuda", "torch", "cupy", "numpy", "jax"}
-_ROOTED = r"(?:^|[\s:=,;'\"])(?:~|[A-Za-z]:)?[/\\]"  # "GNU/Linux" is not a path
+_EVERYDAY |= {"cuda", "torch", "cupy", "numpy", "jax", "cpu", "gpu", "host", "amd", "intel", "nvidia", "linux", "bench"}
+_EVERYDAY |= {"test", "tests", "dev", "data", "smoke", "quick", "standard", "full", "float32", "default"}
+# "GNU/Linux", "1 / 2", "(a)/b", "https://" and "\\x1b" are no paths.
+_ROOTED = r"(?<![\w.)\]])(?<!:/)(?:(?:~|[A-Za-z]:)?/|(?:~|[A-Za-z]:|\\)\\)(?=[\w.~$-])"
 _SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence into "<user>"
 
 
@@ -34,11 +48,16 @@ def scrub(text: str) -> str:
 
 def without_folders(text: str) -> str:
     """Return `text` with every path from the root or the home folder cut to its last component."""
-    return re.sub(_PATH, "", text)
+    return re.sub(_ROOTED, "", re.sub(_PATH, "", text))
 
 
-def why_private(value: str) -> str | None:
-    """Return which private data a value contains ("a path"); None if it may be published."""
+def why_private(value: str, *, of_version: bool = False) -> str | None:
+    """Return which private data a value contains ("a path"); None if it may be published.
+
+    of_version: whether it is that of a version, of which some look like addresses ("9.19.0.56").
+    """
+    if of_version:
+        value = re.sub(_VERSION, "", value)
     for pattern, what in ((_UUID, "a UUID"), (_ADDRESS, "an address"), (_ROOTED, "a path")):
         if re.search(pattern, value):
             return what

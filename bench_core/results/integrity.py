@@ -11,8 +11,9 @@ from typing import Any
 
 from bench_core.errors import TableError
 from bench_core.files import digest, is_link, read_bytes, read_text
+from bench_core.records import SCHEMA_VERSION, Status
 from bench_core.results.reader import read_table
-from bench_core.results.run_files import strict_json
+from bench_core.results.run_files import MOST_RUN_BYTES, strict_json
 from bench_core.results.schema import RESULTS, RUN, SAMPLES
 from bench_core.results.table import Table
 from bench_core.results.traits import FIT
@@ -29,13 +30,15 @@ class Whole:
     """A run whose files belong together.
 
     about: the whole run.json. rows: those of results.csv. machines: of the rows and of run.json. statuses: the number
-    of planned cases with each, of all processes. warnings: what reading the table warned of.
+    of planned cases with each, of all processes. samples_sha256: of samples.csv. warnings: what reading the table
+    warned of.
     """
 
     about: Mapping[str, Any]
     rows: Table
     machines: frozenset[str]
     statuses: Mapping[str, int]
+    samples_sha256: str
     warnings: tuple[str, ...]
 
     @property
@@ -54,6 +57,10 @@ def whole(folder: Path) -> Whole:
     """
     try:
         about = _about(folder)
+        if about.get("schema_version") != SCHEMA_VERSION:
+            raise Damage(
+                f"{RUN} is of the schema {printable(str(about.get('schema_version')), 20)}, not {SCHEMA_VERSION}"
+            )
         run = _entry(about, "run", dict)
         _require_unchanged(folder, _entry(about, "files", dict))
         with warnings.catch_warnings(record=True) as caught:
@@ -63,10 +70,10 @@ def whole(folder: Path) -> Whole:
         raise Damage(_without_folder(str(error), folder)) from None
     statuses = {str(name): _count(count) for name, count in _entry(about, "statuses", dict).items()}
     _require_sums(_count(_entry(about, "planned", int)), statuses, rows, about.get("processes"))
-    _require_run(folder, str(run.get("run_id")), rows)
+    _require_run(folder, run, rows)
     machines = {str(run.get("machine")), *(machine for (machine,) in rows.distinct("machine"))}
     said = tuple(_without_folder(str(warning.message), folder) for warning in caught)
-    return Whole(about, rows, frozenset(machines), statuses, said)
+    return Whole(about, rows, frozenset(machines), statuses, about["files"][SAMPLES]["sha256"], said)
 
 
 def require_no_link(path: Path) -> None:
@@ -84,8 +91,10 @@ def _about(folder: Path) -> Mapping[str, Any]:
     path = folder / RUN
     require_no_link(path)
     try:
-        about = strict_json(read_text(path))
-    except (ValueError, RecursionError) as error:
+        about = strict_json(read_text(path, MOST_RUN_BYTES))
+    except RecursionError:
+        raise TableError(path, "not JSON: nested too deep") from None
+    except ValueError as error:
         raise TableError(path, f"not JSON: {printable(str(error), 80)}") from None
     if not isinstance(about, dict):
         raise Damage(f"{RUN} is not that of a run: not an object")
@@ -118,15 +127,12 @@ def _require_unchanged(folder: Path, files: Mapping[str, Any]) -> None:
 
 def _require_sums(planned: int, statuses: Mapping[str, int], rows: Table, processes: Any) -> None:
     """Raise Damage unless plan, statuses and table have the same cases. processes: those that were merged, if any."""
-    of_each: dict[object, str] = {}
-    for workload, status, *case in rows.distinct(
-        "workload", "status", "case_id", "backend", "implementation", "device", "threads"
-    ):
-        if not workload.endswith(FIT):  # the fit of a sweep is no case, but follows from several
-            of_each[tuple(case)] = status
+    if other := statuses.keys() - {*map(str, Status)}:
+        raise Damage(f"{RUN} has the status {quoted(min(other))}, which no case has")
+    of_each = _statuses(rows)
     summed, found = sum(statuses.values()), len(of_each)
-    runs = len(processes) if isinstance(processes, list) else 1
-    if planned != summed or not found <= planned <= found * runs:
+    runs = len({str(process) for process in processes}) if isinstance(processes, list) and processes else 1
+    if not found or planned != summed or not found <= planned <= found * runs:
         raise Damage(f"{planned} cases are planned, {summed} have a status and {found} are in {RESULTS}")
     counted_here = {str(status): count for status, count in Counter(of_each.values()).items()}
     if runs == 1 and counted_here != {status: count for status, count in statuses.items() if count}:
@@ -135,10 +141,25 @@ def _require_sums(planned: int, statuses: Mapping[str, int], rows: Table, proces
         raise Damage(f"{shown} and {counted_here.get(differing, 0)} of {RESULTS} are {quoted(differing)}")
 
 
-def _require_run(folder: Path, run_id: str, rows: Table) -> None:
+def _statuses(rows: Table) -> dict[object, str]:
+    """Return the status of each case of a table; raises Damage if one has two."""
+    found: dict[object, str] = {}
+    fields = ("workload", "status", "case_id", "backend", "implementation", "device", "threads")
+    for workload, status, *case in rows.distinct(*fields):
+        if workload.endswith(FIT):  # the fit of a sweep is no case, but follows from several
+            continue
+        if found.setdefault(tuple(case), status) != status:
+            raise Damage(f"{RESULTS} has a case of {workload} with two statuses: {found[tuple(case)]} and {status}")
+    return found
+
+
+def _require_run(folder: Path, run: Mapping[str, Any], rows: Table) -> None:
     """Raise Damage unless run.json, the table and the folder are of one run."""
-    if run_id != folder.name:
-        raise Damage(f"{RUN} is that of the run {quoted(run_id)}")
-    for (other,) in rows.distinct("run_id"):
-        if other != run_id:
-            raise Damage(f"{RESULTS} has rows of the run {quoted(other)}")
+    if run.get("run_id") != folder.name:
+        raise Damage(f"{RUN} is that of the run {quoted(str(run.get('run_id')))}")
+    for name in ("run_id", "started_at", "git_commit", "git_dirty"):
+        for (other,) in rows.distinct(name):
+            if other != run.get(name) and (other or run.get(name)):
+                raise Damage(
+                    f"{RESULTS} has rows of the {name} {quoted(str(other))}, {RUN} {quoted(str(run.get(name)))}"
+                )

@@ -120,7 +120,7 @@ def _metric_rows(
     left out of that row.
     """
     sequence = SEQUENTIAL in words
-    statistics = _statistics([samples for _, samples in found], sequence=sequence)
+    statistics = statistics_of([samples for _, samples in found], sequence=sequence)
     yield _row(run, first, METRICS[name], flags=_flags(words, processes=len(found)), **known, **statistics)
     for metric in METRICS.values():
         if metric.formula is None or metric.formula.lead.name != name:
@@ -142,10 +142,10 @@ def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bo
     if falls:  # the quantiles are those of the divisor, scaled to the work of the first process
         work = parts[0][0]
         divisors = [[below * x * (work / above) for x in samples] for above, below, samples in parts]
-        statistics = _rate(work, _statistics(divisors, sequence=sequence))
+        statistics = _rate(work, statistics_of(divisors, sequence=sequence))
     else:
         dividends = [[above * x / below for x in samples] for above, below, samples in parts]
-        statistics = _statistics(dividends, sequence=sequence)
+        statistics = statistics_of(dividends, sequence=sequence)
     if len({above if falls else below for above, below, _ in parts}) > 1:
         dividend = math.fsum(above if falls else above * x for above, _, samples in parts for x in samples)
         divisor = math.fsum(below * x if falls else below for _, below, samples in parts for x in samples)
@@ -153,7 +153,7 @@ def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bo
     return statistics
 
 
-def _statistics(samples: Sequence[Sequence[float]], *, sequence: bool) -> dict[str, Any]:
+def statistics_of(samples: Sequence[Sequence[float]], *, sequence: bool) -> dict[str, Any]:
     """Return the statistical columns for samples[process][block].
 
     Quantiles are over the blocks of all processes. With one process, `value` is the median of its blocks, with the

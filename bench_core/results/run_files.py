@@ -20,7 +20,7 @@ from bench_core.results.schema import NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPL
 from bench_core.results.strict_csv import read_csv
 from bench_core.text import harmless, printable
 
-_MOST_RUN_BYTES = 64 << 20
+MOST_RUN_BYTES = 64 << 20
 _MOST_FACTS = 2000
 _DEEPEST = 20  # levels of a JSON file; ours have 7
 _LARGEST = 1e300  # of the numbers in a JSON file: those near the end of the range overflow in any sum
@@ -175,7 +175,7 @@ def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any
         notes.append(f"{path}: missing: {without}")
         return None
     try:
-        found = strict_json(read_text(path, _MOST_RUN_BYTES))
+        found = strict_json(read_text(path, MOST_RUN_BYTES))
     except TableError as error:
         notes.append(f"{error}; {without}")
     except (ValueError, RecursionError) as error:
@@ -192,13 +192,24 @@ def strict_json(text: str) -> Any:
 
     Python reads all of these, but later fails to calculate with them, to show them or to write them again.
     """
-    found = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
+    found = json.loads(
+        text, parse_constant=_number, parse_float=_number, parse_int=_integer, object_pairs_hook=_each_once
+    )
     level = [found]
     for _ in range(_DEEPEST):
         level = [item for value in level if isinstance(value, dict | list) for item in _items(value)]
         if not level:
             return _harmless(found)
     raise ValueError(f"nested more than {_DEEPEST} deep")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; raises ValueError if it has a name twice, of which one would go unseen."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{printable(twice, 40)} stands twice in an object")
+    return dict(pairs)
 
 
 def _harmless(value: Any) -> Any:
