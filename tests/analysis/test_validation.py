@@ -9,7 +9,7 @@ from bench_core.analysis.validation import Problem, validate
 from bench_core.errors import TableError
 from bench_core.files import digest
 from tests.support import ROOT
-from tests.support.contributions import contribute
+from tests.support.contributions import BOX, contribute
 from tests.support.tables import measured, on_host, processes
 
 
@@ -66,8 +66,9 @@ def test_a_folder_with_another_name_than_the_machine_or_the_run_is_named(tmp_pat
 
 def test_files_that_are_none_of_a_run_are_named_and_pictures_beside_runs_are_not(tmp_path):
     run = contribute(tmp_path)
-    for name in ("report.svg", "noise.json", "README.md"):
+    for name in ("report.svg", "README.md"):
         (run.parent / name).write_text("{}")
+    (run.parent / "noise.json").write_text('{"machine": "box"}')
     (tmp_path / "README.md").write_text("/home/someone")
     (tmp_path / ".bench-core-history").mkdir()
     (tmp_path / "pytest.xml").write_text("")
@@ -92,6 +93,11 @@ def test_files_that_are_none_of_a_run_are_named_and_pictures_beside_runs_are_not
 
 
 PRIVATE = [
+    ("(/home/someone/weights.bin)", "a path"),
+    ("-I/home/someone", "a path"),
+    ("someone@example.org", "an address"),
+    ("fe80::1ff:fe23:4567:890a", "an address"),
+    ("00-1A-2B-3C-4D-5E", "an address"),
     ("/home/someone/weights.bin", "a path"),
     ("C:\\Users\\someone\\weights.bin", "a path"),
     ("node 10.1.2.3 is lost", "an address"),
@@ -100,7 +106,7 @@ PRIVATE = [
 ]
 
 
-@pytest.mark.parametrize(("text", "what"), PRIVATE, ids=[what + text[:3] for text, what in PRIVATE])
+@pytest.mark.parametrize(("text", "what"), PRIVATE, ids=[what + text[:5] for text, what in PRIVATE])
 def test_private_data_is_found_in_run_json_and_in_results_csv(tmp_path, text, what):
     run = contribute(tmp_path / "a")
     about = json.loads((run / "run.json").read_text())
@@ -111,7 +117,7 @@ def test_private_data_is_found_in_run_json_and_in_results_csv(tmp_path, text, wh
     contribute(tmp_path / "b", processes([1.0, 1.1, 1.2], device_name=text))
     assert [told for _, told in problems(tmp_path / "b")] == [f"results.csv: device_name contains {what}: {text}"]
     run = contribute(tmp_path / "c")
-    (run.parent / "noise.json").write_text(json.dumps({"host": {"a": text}}))
+    (run.parent / "noise.json").write_text(json.dumps({"machine": "box", "host": {"a": text}}))
     assert problems(tmp_path / "c") == [("box/noise.json", f"host.a contains {what}: {text}")]
 
 
@@ -139,14 +145,28 @@ def test_a_path_that_begins_like_one_of_the_system_is_private(tmp_path, path):
         ("samples.csv", ",1.25,", ",1.24,"),
         ("samples.csv", ",0,1,1.25,", ",1,1,1.25,"),
         ("results.csv", ",3,1,", ",4,1,"),
+        ("results.csv", ",1.5,", ",1.51,"),
     ],
+    ids=["sample", "process", "n", "maximum"],
 )
 def test_a_time_that_is_not_that_of_its_samples_is_named_though_the_sha256_is_right(tmp_path, name, old, new):
     run = contribute(tmp_path, [measured([1.0, 1.25, 1.5])])
     assert old in (run / name).read_text()
     change(run / name, old, new)
-    text = "matmul 64 float32 numpy cpu time: value, n and processes are not those of its samples"
-    assert problems(tmp_path) == [("box/run-box", text)]
+    ((place, text),) = problems(tmp_path)
+    assert place == "box/run-box"
+    assert text.startswith("matmul 64 float32 numpy cpu time: not that of its samples: ")
+
+
+def test_a_time_without_samples_and_a_rate_without_a_time_are_named(tmp_path):
+    run = contribute(tmp_path / "a")
+    table = (run / "samples.csv").read_text()
+    change(run / "samples.csv", table, table.splitlines(keepends=True)[0])
+    assert problems(tmp_path / "a") == [("box/run-box", "matmul 64 float32 numpy cpu time: a value without samples")]
+    run = contribute(tmp_path / "b")
+    change(run / "results.csv", ",time,s,lower,", ",first_call,s,lower,")
+    told = [text for _, text in problems(tmp_path / "b")]
+    assert "matmul 64 float32 numpy cpu flop_rate: ok without a time" in told
 
 
 def test_samples_of_no_row_are_named(tmp_path):
@@ -157,6 +177,61 @@ def test_samples_of_no_row_are_named(tmp_path):
     ((_, text),) = problems(tmp_path)
     assert text.startswith("samples.csv has samples of no row: ")
     assert "someone" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        (",time,s,lower,", ",time,s,higher,", "time: in s (better higher), and not in s (better lower)"),
+        ("k=64;", "k=65;", "stands for several works"),
+    ],
+)
+def test_rows_that_this_suite_does_not_write_are_named(tmp_path, old, new, text):
+    run = contribute(tmp_path)
+    lines = (run / "results.csv").read_text().splitlines(keepends=True)
+    changed = next(line for line in lines if old in line)
+    change(run / "results.csv", changed, changed.replace(old, new))
+    assert any(text in told for _, told in problems(tmp_path)), problems(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change_it"),
+    [
+        ("samples.csv", lambda text: "\n".join(f"{line},note" for line in text.splitlines())),
+        ("results.csv", lambda text: "\n".join(f"{line},note" for line in text.splitlines())),
+        ("results.csv", lambda text: text.replace(",", ";")),
+    ],
+    ids=["samples", "results", "semicolons"],
+)
+def test_tables_of_another_form_are_named_since_a_reader_skips_what_they_add(tmp_path, name, change_it):
+    run = contribute(tmp_path)
+    text = (run / name).read_text()
+    change(run / name, text, change_it(text))
+    assert f"{name}: other columns, or another format, than this suite writes" in [t for _, t in problems(tmp_path)]
+
+
+def test_a_copy_of_a_run_is_no_second_measurement(tmp_path):
+    contribute(tmp_path, processes([1.0]))
+    contribute(tmp_path, processes([1.0]), run_id="twin")
+    ((place, text),) = problems(tmp_path)
+    assert {place, text.split()[4].rstrip(":")} == {"box/run-box", "box/twin"}
+    assert text.endswith("a copy is no second measurement")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ('{"machine": "other"}', "is that of other"),
+        ("not JSON /home/someone", "not JSON"),
+        ('{"machine": "box", "a": 1, "a": 2}', "a stands twice in an object"),
+    ],
+)
+def test_a_noise_json_that_is_none_of_this_machine_is_named(tmp_path, content, text):
+    run = contribute(tmp_path)
+    (run.parent / "noise.json").write_text(content)
+    ((place, told),) = problems(tmp_path)
+    assert place == "box/noise.json"
+    assert text in told
 
 
 def test_statistics_that_contradict_each_other_are_named(tmp_path):
@@ -178,6 +253,12 @@ def test_a_product_that_its_device_cannot_compute_so_fast_is_named(tmp_path, dev
     contribute(tmp_path, [measured([seconds] * 3, device=device, device_name=name, flops=2e8)])
     told = [text for _, text in problems(tmp_path)]
     assert told == [] if is_possible else "more than" in told[0] and name in told[0]
+
+
+def test_no_table_can_say_of_a_known_work_that_it_measures_nothing_nor_flags_hide_a_rate(tmp_path):
+    traits = {"traits": {"matmul": {"matmul": {"measures": "latency"}}}}
+    contribute(tmp_path, [measured([1e-9] * 3, flops=2e8, flags=("fits_l2",))], about=BOX | traits)
+    assert any("is more than" in text for _, text in problems(tmp_path))
 
 
 def test_two_computers_with_one_label_are_named(tmp_path):
@@ -217,6 +298,14 @@ def test_facts_of_any_shape_are_no_error(tmp_path):
 def test_a_folder_without_runs_is_an_error(tmp_path):
     with pytest.raises(TableError, match="no run here"):
         validate(tmp_path)
+    run = contribute(tmp_path / "results")
+    with pytest.raises(TableError, match="two levels above"):
+        validate(run)
+    with pytest.raises(TableError, match="the folder of one machine: give the folder above it"):
+        validate(run.parent)
+    (tmp_path / "fleets" / "one" / ".fleet").mkdir(parents=True)
+    with pytest.raises(TableError, match="one: a fleet"):
+        validate(tmp_path / "fleets")
     with pytest.raises(TableError, match="No such file or directory"):
         validate(tmp_path / "absent")
 

@@ -56,6 +56,10 @@ def test_the_fit_of_a_sweep_is_no_planned_case(tmp_path):
         ({"statuses": ["ok"]}, "run.json is not that of a run: 'statuses' is not an object"),
         ({"statuses": {"ok": 2, "oom": -1}}, "run.json is not that of a run: -1 is no count"),
         ({"statuses": {"ok": True}}, "run.json is not that of a run: True is no count"),
+        ({"schema_version": 2}, "run.json is of the schema 2, not 1"),
+        ({"statuses": {"fine": 1}}, "run.json has the status 'fine', which no case has"),
+        ({"planned": 0, "statuses": {}}, "0 cases are planned, 0 have a status and 1 are in results.csv"),
+        ({"processes": [{}, {}], "planned": 2, "statuses": {"ok": 2}}, "2 cases are planned, 2 have a status"),
         ({"statuses": {"oom": 1}}, "0 cases of run.json and 1 of results.csv are 'ok'"),
         ({"files": {}}, "results.csv has not the sha256 that run.json says"),
         ({"files": {"results.csv": "x"}}, "results.csv has not the sha256 that run.json says"),
@@ -74,6 +78,28 @@ def test_a_run_json_that_does_not_fit_the_table_is_named(tmp_path, entries, text
 def test_rows_of_another_run_are_named(tmp_path):
     run = contribute(tmp_path, run_id="other")
     run = run.rename(run.with_name("mine"))
-    edit(run, run={"run_id": "mine", "machine": "box"})
-    with pytest.raises(Damage, match=r"results\.csv has rows of the run 'other'"):
+    about = json.loads((run / "run.json").read_text())["run"]
+    edit(run, run=about | {"run_id": "mine"})
+    with pytest.raises(Damage, match=r"results\.csv has rows of the run_id 'other', run\.json 'mine'"):
+        whole(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("started_at", "2002-01-01T00:00:00+00:00"), ("git_commit", "abc"), ("git_dirty", True)]
+)
+def test_what_the_table_and_run_json_say_of_the_run_is_the_same(tmp_path, name, other):
+    run = contribute(tmp_path)
+    about = json.loads((run / "run.json").read_text())["run"]
+    edit(run, run=about | {name: other})
+    with pytest.raises(Damage, match=rf"results\.csv has rows of the {name} '.*', run\.json '"):
+        whole(run)
+
+
+def test_a_case_has_one_status(tmp_path):
+    run = contribute(tmp_path)
+    table = run / "results.csv"
+    table.write_text(table.read_text().replace(",ok,", ",oom,", 1))
+    files = json.loads((run / "run.json").read_text())["files"]
+    edit(run, files=files | {"results.csv": {"sha256": digest(table.read_bytes())}})
+    with pytest.raises(Damage, match=r"results\.csv has a case of matmul with two statuses"):
         whole(run)
