@@ -48,7 +48,9 @@ def scrub(text: str) -> str:
 
 def without_folders(text: str) -> str:
     """Return `text` with every path from the root or the home folder cut to its last component."""
-    return re.sub(_ROOTED, "", re.sub(_PATH, "", text))
+    while (shorter := re.sub(_ROOTED, "", re.sub(_PATH, "", text))) != text:  # what is cut may lay another one bare
+        text = shorter
+    return text
 
 
 def why_private(value: str, *, of_version: bool = False) -> str | None:
