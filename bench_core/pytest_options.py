@@ -12,6 +12,7 @@ from bench_core.errors import UsageError
 from bench_core.plan.suite import UseSuite
 from bench_core.plan.targets import entries_of, require_known
 from bench_core.records import Preset, identifier
+from bench_core.results.schema import UNFINISHED
 from bench_core.run.session import RunOptions
 from bench_core.text import no_such
 
@@ -97,6 +98,8 @@ def _backends(name: str, text: str) -> tuple[str, ...]:
 
 
 def _machine(text: str) -> str:
+    if text == UNFINISHED:
+        raise UsageError(f"--bench-machine={text}: a folder of this name holds runs that are not finished")
     try:
         return identifier(text) if text else ""
     except ValueError as error:

@@ -492,6 +492,10 @@ def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(pro
         ("--bench-seed=x", "--bench-seed=x: must be a whole number, 0 or more"),
         ("--bench-isolation=maybe", "--bench-isolation=maybe: no 'maybe'; available: on, off"),
         ("--bench-machine=my machine", "--bench-machine: 'my machine' is not an identifier"),
+        (
+            "--bench-machine=unfinished",
+            "--bench-machine=unfinished: a folder of this name holds runs that are not finished",
+        ),
         ("--bench-output=bench_faults.py", "--bench-output=bench_faults.py: cannot write there"),
     ],
 )
