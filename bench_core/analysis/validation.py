@@ -34,12 +34,12 @@ from bench_core.records import (
     Traits,
 )
 from bench_core.results.integrity import Damage, Whole, whole
+from bench_core.results.legacy import ADDED_LATER
 from bench_core.results.metrics import METRICS
 from bench_core.results.roofline import cached
 from bench_core.results.rows import statistics_of
 from bench_core.results.run_files import read_noise, sample_key
 from bench_core.results.schema import (
-    ADDED_LATER,
     COLUMNS,
     KINDS,
     NOISE,
@@ -211,7 +211,8 @@ def _problems(run: Whole, reading: Reading, path: Path) -> Iterator[str]:
     for label in sorted(run.machines - {path.parent.name}):
         yield f"the machine in its files is {printable(label, 80)}, its folder is {printable(path.parent.name, 80)}"
     yield from run.warnings
-    yield from (_without_folder(note, path) for note in reading.files.notes)
+    # The noise of the machine is beside its runs, and looked at there.
+    yield from (_without_folder(note, path) for note in reading.files.notes if NOISE not in note)
     if any(IMPORTED in flags.split(";") for (flags,) in reading.rows.distinct("flags")):
         yield "imported: another program measured it, and nothing checked its answers"
     yield from _not_as_written(path)

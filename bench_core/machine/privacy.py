@@ -27,12 +27,15 @@ _ADDRESS = "|".join(
     )
 )
 _VERSION = r"(?<![\w.])\d+(?:\.\d+){3}(?![\w.])"  # of four numbers, as an address has
-_PATH = r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"<>|:;,()\[\]/\\]+[/\\])+(?=[^\s'\"<>|:;,()\[\]/\\]*)"
+_OPTION = r"(?<=\s-[A-Za-z])|(?<=^-[A-Za-z])"  # a path may begin there: "-I/usr/include"
+_PATH = (
+    rf"(?:(?<![\w.:/\\])|{_OPTION})(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"<>|:;,()\[\]/\\]+[/\\])+(?=[^\s'\"<>|:;,()\[\]/\\]*)"
+)
 _EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner"}
 _EVERYDAY |= {"cuda", "torch", "cupy", "numpy", "jax", "cpu", "gpu", "host", "amd", "intel", "nvidia", "linux", "bench"}
 _EVERYDAY |= {"test", "tests", "dev", "data", "smoke", "quick", "standard", "full", "float32", "default"}
 # "GNU/Linux", "1 / 2", "(a)/b", "https://" and "\\x1b" are no paths.
-_ROOTED = r"(?<![\w.)\]])(?<!:/)(?:(?:~|[A-Za-z]:)?/|(?:~|[A-Za-z]:|\\)\\)(?=[\w.~$-])"
+_ROOTED = rf"(?:(?<![\w.)\]])|{_OPTION})(?<!:/)(?:(?:~|[A-Za-z]:)?/|(?:~|[A-Za-z]:|\\)\\)(?=[\w.~$-])"
 _SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence into "<user>"
 
 

@@ -199,9 +199,9 @@ def test_rows_that_this_suite_does_not_write_are_named(tmp_path, old, new, text)
     [
         ("samples.csv", lambda text: "\n".join(f"{line},note" for line in text.splitlines())),
         ("results.csv", lambda text: "\n".join(f"{line},note" for line in text.splitlines())),
-        ("results.csv", lambda text: text.replace(",", ";")),
+        ("results.csv", lambda text: text.replace(",", "\t")),
     ],
-    ids=["samples", "results", "semicolons"],
+    ids=["samples", "results", "tabs"],
 )
 def test_tables_of_another_form_are_named_since_a_reader_skips_what_they_add(tmp_path, name, change_it):
     run = contribute(tmp_path)

@@ -61,7 +61,7 @@ DAMAGE = [
     ("run.json", link, "run.json: a symbolic link, which is not followed"),
     ("run.json", lambda path: path.write_text("[]"), "run.json is not that of a run: not an object"),
     ("run.json", lambda path: path.write_text("[" * 100_000), "run.json: not JSON: "),
-    ("run.json", lambda path: path.write_text('{"run": 1}'), "run.json is not that of a run: 'run' is not an object"),
+    ("run.json", lambda path: path.write_text('{"run": 1}'), "run.json is of the schema None, not 1"),
     ("run.json", without("files"), "run.json lacks 'files'"),
     ("run.json", without("statuses"), "run.json lacks 'statuses'"),
     ("run.json", count_one_more, "4 cases are planned, 3 have a status and 3 are in results.csv"),
