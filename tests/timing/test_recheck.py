@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from itertools import takewhile
 from time import perf_counter
 from typing import ClassVar
 
@@ -673,5 +674,7 @@ def test_a_batch_is_the_sample_s_while_it_is_checked_and_its_own_while_it_is_tim
         return replace(kernel, run=lambda: (kinds.append(len(np.unique(x))), kernel.run())[1])
 
     assert run(Sampled(make)).status is Status.OK
-    assert kinds[0] == kinds[-1] == kinds[-2] == 2
-    assert set(kinds[1:-2]) == {1024}
+    looks = [*takewhile(lambda count: count == 2, reversed(kinds))]  # two, and more if one took too long
+    assert kinds[0] == 2
+    assert len(looks) >= 2
+    assert set(kinds[1 : -len(looks)]) == {1024}
