@@ -1,6 +1,6 @@
 """`bench-core validate`: can the runs of a folder be published beside others? For who contributes a run, and for CI.
 
-Exit codes: 0 all can; 1 some cannot, each with the reason; 3 the folder cannot be read, or holds no run.
+Exit codes: 0 all can; 1 some cannot, each with the reason; 2 usage; 3 the folder cannot be read, or holds no run.
 """
 
 from __future__ import annotations

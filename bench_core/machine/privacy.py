@@ -34,6 +34,7 @@ _PATH = (
 _EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner"}
 _EVERYDAY |= {"cuda", "torch", "cupy", "numpy", "jax", "cpu", "gpu", "host", "amd", "intel", "nvidia", "linux", "bench"}
 _EVERYDAY |= {"test", "tests", "dev", "data", "smoke", "quick", "standard", "full", "float32", "default"}
+_EVERYDAY |= {"docker", "python", "pip", "kvm", "debian", "jenkins", "system", "gitlab", "github"}
 # "GNU/Linux", "1 / 2", "(a)/b", "https://" and "\\x1b" are no paths.
 _ROOTED = rf"(?:(?<![\w.)\]])|{_OPTION})(?<!:/)(?:(?:~|[A-Za-z]:)?/|(?:~|[A-Za-z]:|\\)\\)(?=[\w.~$-])"
 _SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence into "<user>"

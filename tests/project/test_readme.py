@@ -115,7 +115,9 @@ def play(command, clone, code=0, slower=1.0, runs=5):
     command = command.replace("PYTHON", sys.executable).replace("LABEL", "node7").replace("MACHINE", REFERENCE)
     path = os.pathsep.join([str(clone / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COLUMNS"))}
-    environment = clean | {"PATH": path, "PYTEST_ADDOPTS": LESS}
+    home = clone / "home"  # `--install-completion` writes into it
+    home.mkdir(exist_ok=True)
+    environment = clean | {"PATH": path, "PYTEST_ADDOPTS": LESS, "HOME": str(home)}
     done = subprocess.run(
         shlex.split(command), cwd=clone, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
