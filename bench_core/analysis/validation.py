@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_core.compare.computers import names
+from bench_core.compare.computers import TableRun, names
 from bench_core.compare.implausible import implausible_rows
 from bench_core.compare.loading import Reading, read, table_runs
 from bench_core.errors import TableError
 from bench_core.files import is_link, read_bytes
+from bench_core.fleet.plan import PRIVATE
 from bench_core.machine import datasheets
 from bench_core.machine.cpu_limits import CpuLimits, limits_of
 from bench_core.machine.facts import known
@@ -33,13 +34,14 @@ from bench_core.records import (
     Traffic,
     Traits,
 )
-from bench_core.results.integrity import Damage, Whole, whole
+from bench_core.results.integrity import Damage, Whole, whole, without_folder
 from bench_core.results.legacy import ADDED_LATER
 from bench_core.results.metrics import METRICS
 from bench_core.results.roofline import cached
 from bench_core.results.rows import statistics_of
 from bench_core.results.run_files import read_noise, sample_key
 from bench_core.results.schema import (
+    CACHE,
     COLUMNS,
     KINDS,
     NOISE,
@@ -59,14 +61,12 @@ _OF_A_RUN = (RESULTS, SAMPLES, RUN)
 _NO_FILE, _LINK = f"no file of a run ({', '.join(_OF_A_RUN)})", "a symbolic link"
 _FLEET = "a fleet: its machines are labelled by numbers, which other fleets have as well"
 _BESIDE_RUNS = {".png", ".svg", ".md"}  # pictures and texts about a machine
-_OF_A_FLEET = ".fleet"
 # Files of the system from which facts are read: their names say nothing of this computer.
 _OF_THE_SYSTEM = re.compile(
     r"(?<![\w.:~/\\-])/(?:\.dockerenv|run/\.containerenv|etc/os-release|(?:proc|sys)(?:/[\w.@*-]+(?::\*)?)*)"
     r"(?=$|[\s;,)'\"])"
 )
 _OF_VERSIONS = re.compile(r"\.package\.|\.gpu\.driver|\.cuda\.|version|library")  # names of facts and columns
-_CACHE = ".bench-core-history"  # of `bench-core history`; git ignores it
 _MOST_REASONS = 3  # told where there is no run
 _ROUNDING = 1e-9  # relative; the numbers are those that the statistics were computed from, to the last digit
 _SHORTEST = 1e-9  # seconds; of a standard deviation that is 0 but for rounding
@@ -122,8 +122,9 @@ def validate(folder: Path) -> Validation:
         first = copies.setdefault(run.samples_sha256, place)
         if first != place:
             problems.append(Problem(place, f"has the samples of {first}: a copy is no second measurement"))
-    problems += [Problem(place, text) for place, text in _shared_labels(readings)]
-    notes += [Problem(place, text) for place, text in _shared_computers(readings)]
+    described = [run for reading in readings for run in table_runs(reading)]
+    problems += [Problem(place, text) for place, text in _shared_labels(described)]
+    notes += [Problem(place, text) for place, text in _shared_computers(described)]
     return Validation(len(runs), tuple(problems), tuple(notes))
 
 
@@ -147,8 +148,8 @@ def _folders(folder: Path) -> list[Path]:
 
 def _machines(folder: Path) -> list[Path]:
     """Return the folders of machines: not those of a cache, of a fleet, or of an unfinished series."""
-    found = [path for path in _folders(folder) if path.name not in {UNFINISHED, _CACHE}]
-    return [path for path in found if not (path / _OF_A_FLEET).exists()]
+    found = [path for path in _folders(folder) if path.name not in {UNFINISHED, CACHE}]
+    return [path for path in found if not (path / PRIVATE).exists()]
 
 
 def _place(path: Path, folder: Path) -> str:
@@ -171,7 +172,7 @@ def _why_no_machine(path: Path, folder: Path) -> str:
     if path.name == UNFINISHED:
         return "parts of a measurement that is not finished"
     if path.is_dir():
-        return _FLEET if (path / _OF_A_FLEET).exists() else ""
+        return _FLEET if (path / PRIVATE).exists() else ""
     return "" if path.is_file() and path.suffix == ".md" else _NO_FILE
 
 
@@ -212,7 +213,7 @@ def _problems(run: Whole, reading: Reading, path: Path) -> Iterator[str]:
         yield f"the machine in its files is {printable(label, 80)}, its folder is {printable(path.parent.name, 80)}"
     yield from run.warnings
     # The noise of the machine is beside its runs, and looked at there.
-    yield from (_without_folder(note, path) for note in reading.files.notes if NOISE not in note)
+    yield from (without_folder(note, path) for note in reading.files.notes if NOISE not in note)
     if any(IMPORTED in flags.split(";") for (flags,) in reading.rows.distinct("flags")):
         yield "imported: another program measured it, and nothing checked its answers"
     yield from _not_as_written(path)
@@ -222,10 +223,6 @@ def _problems(run: Whole, reading: Reading, path: Path) -> Iterator[str]:
     yield from _not_of_samples(reading)
     yield from _odd_rows(reading.rows)
     yield from _beyond_device(reading)
-
-
-def _without_folder(text: str, folder: Path) -> str:
-    return text.replace(f"{folder}/", "", 1)
 
 
 def _not_as_written(path: Path) -> Iterator[str]:
@@ -377,19 +374,19 @@ def _notes(run: Whole, reading: Reading) -> Iterator[str]:
 # ---------------------------------------------------------------- labels
 
 
-def _shared_labels(readings: Iterable[Reading]) -> Iterator[tuple[str, str]]:
+def _shared_labels(described: Iterable[TableRun]) -> Iterator[tuple[str, str]]:
     """Yield the labels that several computers have, with the runs and the facts that tell them apart."""
     runs: dict[str, list[str]] = {}
-    for (_, machine, run_id), own in names(run for reading in readings for run in table_runs(reading)).items():
+    for (_, machine, run_id), own in names(described).items():
         for note in own.notes:
             runs.setdefault(note, []).append(f"{machine}/{run_id}")
     yield from ((", ".join(places), note) for note, places in runs.items())
 
 
-def _shared_computers(readings: Iterable[Reading]) -> Iterator[tuple[str, str]]:
+def _shared_computers(described: Iterable[TableRun]) -> Iterator[tuple[str, str]]:
     """Yield the labels of computers that are equal in all that is known of them, and so may be one."""
     by_facts: dict[tuple[tuple[str, object], ...], dict[str, None]] = {}
-    for run in (run for reading in readings for run in table_runs(reading)):
+    for run in described:
         if len(run.lasting) >= _LEAST_KNOWN:
             by_facts.setdefault(tuple(sorted(run.lasting.items())), {})[run.machine] = None
     for labels in by_facts.values():

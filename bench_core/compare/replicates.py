@@ -98,7 +98,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
     machine = origin[0]
     series = reading.files.about.get("series")
     series = series if isinstance(series, str) else row.run_id
-    seconds = samples_of(reading, row)
+    seconds = _samples(reading, row)
     if seconds is None:
         if (row.processes or 1) == 1:
             quantile = row.p10 if row.better == "lower" else row.p90
@@ -121,7 +121,7 @@ def _origin(reading: Reading, row: Row) -> tuple[str, str]:
     return reading.machine_in_table(row.run_id, row.machine), row.device
 
 
-def samples_of(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:
+def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:
     """Return the seconds of a row by process, or None if they are missing or do not agree with the row."""
     samples = reading.files.samples
     if samples is None or not row.clock:

@@ -47,13 +47,12 @@ from bench_core.files import is_file, is_folder, is_link, read_bytes, read_text,
 from bench_core.records import Facts
 from bench_core.results.reader import Survey, read_table, survey, unfinished
 from bench_core.results.run_files import RunFiles, read_run_json
-from bench_core.results.schema import COLUMNS, JOURNAL, KINDS, RUN, SAMPLES
+from bench_core.results.schema import CACHE, COLUMNS, JOURNAL, KINDS, RUN, SAMPLES
 from bench_core.results.table import Table
 
 if TYPE_CHECKING:
     import pyarrow
 
-CACHE = ".bench-core-history"
 VERSION = 1  # of what is in a part: it must rise if the same results.csv would make another one
 NEEDED = ("duckdb", "pyarrow")
 _IGNORED = "# Made by `bench-core history add` of the tables beside this folder; may be removed.\n*\n"

@@ -67,12 +67,12 @@ def whole(folder: Path) -> Whole:
             warnings.simplefilter("always")
             _, rows = read_table(folder / RESULTS)
     except TableError as error:
-        raise Damage(_without_folder(str(error), folder)) from None
+        raise Damage(without_folder(str(error), folder)) from None
     statuses = {str(name): _count(count) for name, count in _entry(about, "statuses", dict).items()}
     _require_sums(_count(_entry(about, "planned", int)), statuses, rows, about.get("processes"))
     _require_run(folder, run, rows)
     machines = {str(run.get("machine")), *(machine for (machine,) in rows.distinct("machine"))}
-    said = tuple(_without_folder(str(warning.message), folder) for warning in caught)
+    said = tuple(without_folder(str(warning.message), folder) for warning in caught)
     return Whole(about, rows, frozenset(machines), statuses, about["files"][SAMPLES]["sha256"], said)
 
 
@@ -82,7 +82,8 @@ def require_no_link(path: Path) -> None:
         raise TableError(path, "a symbolic link, which is not followed")
 
 
-def _without_folder(text: str, folder: Path) -> str:
+def without_folder(text: str, folder: Path) -> str:
+    """Return a message on a file without the folder in which it is."""
     return text.replace(f"{folder}/", "", 1)
 
 

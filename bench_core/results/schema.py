@@ -30,6 +30,7 @@ RESULTS, SAMPLES, RUN = "results.csv", "samples.csv", "run.json"
 JOURNAL = "journal.jsonl"
 NOISE = "noise.json"  # in the folder of a machine, beside its runs: what `bench-core noise` has measured
 UNFINISHED = "unfinished"  # the folder of runs to be merged into one later; read only if a path names it
+CACHE = ".bench-core-history"  # the folder of a cache of many runs (history/store.py)
 COLUMNS = tuple(f.name for f in fields(Row))
 # The columns that together identify a row among those of any number of runs.
 IDENTITY = (

@@ -10,8 +10,9 @@ import pytest
 from bench_core.errors import TableError, UsageError
 from bench_core.history import query
 from bench_core.history.query import SERIES, History
-from bench_core.history.store import CACHE, VERSION, Store
+from bench_core.history.store import VERSION, Store
 from bench_core.render import answer_csv
+from bench_core.results.schema import CACHE
 from tests.support.histories import added, every_file, parquet, truth, write_small
 from tests.support.planted_history import write_history
 

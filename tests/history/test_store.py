@@ -18,9 +18,9 @@ import pytest
 from bench_core.errors import TableError, UsageError
 from bench_core.files import digest
 from bench_core.history import store as module
-from bench_core.history.store import CACHE, VERSION, Store
+from bench_core.history.store import VERSION, Store
 from bench_core.results.reader import read_rows
-from bench_core.results.schema import COLUMNS, KINDS
+from bench_core.results.schema import CACHE, COLUMNS, KINDS
 from tests.support import ROOT
 from tests.support.histories import added, every_file, held, parquet, truth, write_small
 from tests.support.planted_history import write_run_of
